@@ -1,0 +1,1 @@
+"""One vendor or medium each: what provides the ports of ``treadle.ports``."""

@@ -1,0 +1,217 @@
+"""The tuner: Ray Tune with Optuna's TPE and ASHA, on this machine.
+
+Trials run in actors that are used again for the next trial, so that each pays for its imports
+once. The matrices are mapped from disk: all actors share the same pages. Finished trials are kept
+under ``directory``; an interrupted search of the same name goes on from there.
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from treadle.errors import ModelError
+from treadle.prepared import load_tuning
+from treadle.progress import emit, say
+from treadle.records import Parameter, Trial
+from treadle.search import RUNGS, UNITS, Choice, Range, SearchProblem
+
+# Before ray is imported: no usage reports, its own output tables off, no stale warnings.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+
+import ray
+from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler
+from ray.tune.search import ConcurrencyLimiter
+from ray.tune.search.optuna import OptunaSearch
+
+OBJECT_STORE_BYTES = 256 * 1024**2
+
+
+def search(problem: SearchProblem, directory: Path, cores: int) -> list[Trial]:
+    """Run the search and return its trials in order; raises ModelError where none succeeded."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with _local_ray(cores):
+        tuner = _tuner(problem, directory, cores)
+        results = tuner.fit()
+    trials = [_trial(i, result) for i, result in enumerate(results)]
+    if not any(trial.curve for trial in trials):
+        faults = {trial.fault for trial in trials if trial.fault}
+        raise ModelError(f"no candidate could be trained: {'; '.join(sorted(faults))}")
+    shutil.rmtree(directory / problem.name, ignore_errors=True)
+    return trials
+
+
+@contextmanager
+def _local_ray(cores: int) -> Iterator[None]:
+    # Ray's sockets need a short path; the home's may be too long.
+    scratch = tempfile.mkdtemp(prefix="treadle-ray-", dir="/tmp")
+    try:
+        ray.init(
+            num_cpus=cores,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=scratch,
+        )
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _tuner(problem: SearchProblem, directory: Path, cores: int) -> "tune.Tuner":
+    trainable = tune.with_resources(tune.with_parameters(_Candidate, problem=problem), {"cpu": 1})
+    saved = directory / problem.name
+    if tune.Tuner.can_restore(str(saved)):
+        say("train: going on with the search that was interrupted")
+        return tune.Tuner.restore(str(saved), trainable=trainable, restart_errored=True)
+    searcher = ConcurrencyLimiter(
+        OptunaSearch(
+            space=partial(_suggest, problem.spaces),
+            points_to_evaluate=[_first(family, point) for family, point in problem.first.items()],
+            metric="score",
+            mode="max",
+            seed=problem.seed,
+        ),
+        max_concurrent=cores,
+        batch=True,
+    )
+    return tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            metric="score",
+            mode="max",
+            search_alg=searcher,
+            scheduler=AsyncHyperBandScheduler(
+                time_attr="units", grace_period=RUNGS[0], max_t=UNITS, reduction_factor=3
+            ),
+            num_samples=problem.trials,
+            time_budget_s=problem.budget_s,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=problem.name,
+            storage_path=str(directory),
+            verbose=0,
+            callbacks=[_Progress(problem.trials)],
+            failure_config=tune.FailureConfig(max_failures=1),
+        ),
+    )
+
+
+def _suggest(spaces: dict[str, dict[str, Range | Choice]], trial: Any) -> None:
+    """Define a candidate by run: the family first, then that family's own parameters."""
+    family = trial.suggest_categorical("family", sorted(spaces))
+    for name, dimension in spaces[family].items():
+        label = f"{family}.{name}"
+        match dimension:
+            case Choice(values=values):
+                trial.suggest_categorical(label, list(values))
+            case Range(whole=True):
+                trial.suggest_int(label, int(dimension.low), int(dimension.high), log=dimension.log)
+            case Range():
+                trial.suggest_float(label, dimension.low, dimension.high, log=dimension.log)
+
+
+def _first(family: str, point: dict[str, Parameter]) -> dict[str, Parameter]:
+    """Return a family's own defaults as a candidate."""
+    return {"family": family} | {f"{family}.{name}": value for name, value in point.items()}
+
+
+def _parameters(config: dict[str, Any]) -> dict[str, Parameter]:
+    """Take the family's prefix off the names."""
+    return {key.partition(".")[2]: value for key, value in config.items() if "." in key}
+
+
+class _Candidate(tune.Trainable):  # type: ignore[misc]
+    """One trial after another in one actor. A trial that is restored begins again: growing a
+    candidate anew costs less than keeping every model on disk."""
+
+    def setup(self, config: dict[str, Any], problem: SearchProblem) -> None:
+        self._problem = problem
+        self._data = load_tuning(problem.data)
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._curve: list[tuple[int, float]] = []
+        self._reports = self._problem.grow(
+            self._data, new_config["family"], _parameters(new_config), 1
+        )
+        return True
+
+    def step(self) -> dict[str, Any]:
+        units, score = next(self._reports)
+        self._curve.append((units, score))
+        return {"units": units, "score": score, "curve": self._curve, "done": units >= UNITS}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        return {}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        return None
+
+
+class _Progress(tune.Callback):  # type: ignore[misc]
+    """Tells of every trial that ends."""
+
+    def __init__(self, trials: int) -> None:
+        self._wanted = trials
+        self._done = 0
+        self._best: float | None = None
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._tell(trial, None)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._tell(trial, "failed")
+
+    def _tell(self, trial: Any, fault: str | None) -> None:
+        self._done += 1
+        score = (trial.last_result or {}).get("score")
+        if score is not None and (self._best is None or score > self._best):
+            self._best = score
+        emit(
+            "trial",
+            done=self._done,
+            wanted=self._wanted,
+            family=trial.config["family"],
+            score=score,
+            best=self._best,
+            units=(trial.last_result or {}).get("units"),
+            fault=fault,
+        )
+
+
+def _trial(number: int, result: Any) -> Trial:
+    metrics = result.metrics or {}
+    curve = metrics.get("curve", [])
+    units = curve[-1][0] if curve else 0
+    return Trial(
+        number=number,
+        family=result.config["family"],
+        parameters=_parameters(result.config),
+        curve=[(int(u), float(s)) for u, s in curve],
+        seconds=float(metrics.get("time_total_s", 0.0)),
+        stopped_early=bool(curve) and units < UNITS,
+        fault=None if result.error is None else _last_line(str(result.error)),
+    )
+
+
+def _last_line(traceback: str) -> str:
+    lines = [line for line in traceback.strip().splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "no reason given"

@@ -1,0 +1,1 @@
+"""Stage 5: how good is the model, for whom, and may it go live."""

@@ -1,0 +1,46 @@
+"""The analysis stage: load what training left, evaluate, write the page."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from treadle import prepared
+from treadle.analysis import evaluate, page
+from treadle.bundle import Bundle
+from treadle.ports import ObjectStore
+from treadle.records import Evaluation, Parity, Split, Training
+from treadle.spec import Analysis, MetricName
+
+
+def run(
+    bundle_directory: Path,
+    prepared_directory: Path,
+    training_path: Path,
+    parity_path: Path,
+    options: str,
+    metric: str,
+    seed: int,
+    champion: tuple[int, Bundle] | None,
+    store: ObjectStore,
+    out: Path,
+) -> Evaluation:
+    """Evaluate a bundle on the held-out rows of its split; write the page to ``out``."""
+    bundle = Bundle(bundle_directory)
+    split = Split.read(prepared_directory / prepared.SPLIT)
+    held_out = pd.read_parquet(store.local(f"snapshots/{split.held_out}/data.parquet"))
+    seen = evaluate.examine(bundle, held_out)
+    found = evaluate.evaluate(
+        bundle,
+        seen,
+        np.load(prepared_directory / "train_y.npy"),
+        Analysis.model_validate_json(options),
+        MetricName(metric),
+        seed,
+        champion,
+    )
+    html = page.render(
+        found, seen, bundle.signature, Training.read(training_path), Parity.read(parity_path)
+    )
+    out.write_text(html, encoding="utf-8")
+    return found

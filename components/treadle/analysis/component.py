@@ -1,0 +1,71 @@
+"""Analysis as a Kubeflow component."""
+
+from kfp import dsl
+
+from treadle.config import STEP_IMAGE
+
+
+@dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
+def analyse_model(
+    model: str,
+    bundle: dsl.Input[dsl.Model],
+    prepared: dsl.Input[dsl.Dataset],
+    training: dsl.Input[dsl.Artifact],
+    parity: dsl.Input[dsl.Artifact],
+    options: str,
+    metric: str,
+    seed: int,
+    champion: str,
+    evaluation: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    page: dsl.Output[dsl.HTML],
+):
+    """Measure the model on held-out rows and ask the gate.
+
+    Args:
+        model: The model's name.
+        bundle: The bundle directory (treadle.bundle).
+        prepared: The prepared directory (treadle.prepared).
+        training: Every trial (records.Training).
+        parity: ONNX against scikit-learn (records.Parity).
+        options: The spec's section, as JSON.
+        metric: The metric the gate compares.
+        seed: For the bootstrap.
+        champion: Digest of the serving model; empty for none.
+        evaluation: What was found (records.Evaluation).
+        metrics: The metrics, for the Kubeflow UI.
+        page: The same, for a reader.
+    """
+    from treadle.step import step
+
+    with step("analyse") as run:
+        from pathlib import Path
+
+        from treadle import runtime
+        from treadle.analysis import analyse
+
+        found = analyse.run(
+            Path(bundle.path),
+            Path(prepared.path),
+            Path(training.path),
+            Path(parity.path),
+            options,
+            metric,
+            seed,
+            runtime.champion(model, champion),
+            runtime.object_store(),
+            Path(page.path),
+        )
+        found.write(evaluation.path)
+        for measured in found.metrics:
+            metrics.log_metric(measured.name, measured.value)
+        best = found.metric(found.primary)
+        run.result(
+            page=page.path,
+            metric=best.name,
+            value=best.value,
+            low=best.low,
+            high=best.high,
+            passed=found.decision.passed,
+            reasons=found.decision.reasons,
+        )

@@ -1,0 +1,212 @@
+"""The bundle: everything a place needs to run a model, and nothing else.
+
+    model.onnx      the whole pipeline, or
+    model.skops     scikit-learn's own, where ONNX can't be equal
+    signature.json  records.Signature
+    reference.json  records.Profile of the training rows
+    golden.json     a few rows with their answers, to prove an installation
+    MLmodel         the same bundle in MLflow's words
+
+Its digest, over the files' names and contents, is the model's identity everywhere. In the object
+store a bundle lies under ``bundles/<digest>/``.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from treadle.errors import ModelError
+from treadle.ports import ObjectStore
+from treadle.records import Kind, Profile, Signature
+from treadle.signature import NULL_CATEGORY, Column, encode_rows, feeds
+
+ONNX, SKOPS = "model.onnx", "model.skops"
+SIGNATURE, REFERENCE, GOLDEN = "signature.json", "reference.json", "golden.json"
+MLMODEL = "MLmodel"
+FILES = (ONNX, SKOPS, SIGNATURE, REFERENCE, GOLDEN, MLMODEL)
+# Answers of one graph on two machines may differ in the last bits.
+GOLDEN_TOLERANCE = 1e-4
+
+Output = npt.NDArray[np.generic]
+
+
+class Model(Protocol):
+    """A loaded model: encoded columns, each of (n,), to (n,) values or (n, classes)
+    probabilities."""
+
+    def output(self, columns: Mapping[str, Column]) -> Output:
+        """Return the model's output."""
+
+
+class OnnxModel:
+    """The graph, run by onnxruntime."""
+
+    def __init__(self, path: Path, signature: Signature, threads: int = 1) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # pybind's own exceptions have no common base that onnxruntime exports.
+        try:
+            self._session = ort.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+        except Exception as error:
+            raise ModelError(f"{path} can't be loaded: {error}") from error
+        self._wanted = ["probabilities" if signature.task.is_classification else "prediction"]
+
+    def output(self, columns: Mapping[str, Column]) -> Output:
+        """Return the model's output."""
+        return np.asarray(self._session.run(self._wanted, feeds(columns))[0])
+
+
+class SkopsModel:
+    """The scikit-learn pipeline, loaded from skops: no pickle, and only types we trust."""
+
+    def __init__(self, path: Path, signature: Signature) -> None:
+        import skops.io as sio
+
+        self._task = signature.task
+        self._pipeline = sio.load(path, trusted=TRUSTED)
+
+    def output(self, columns: Mapping[str, Column]) -> Output:
+        """Return the model's output."""
+        import pandas as pd
+
+        frame = pd.DataFrame(dict(columns))
+        predict = self._pipeline.predict_proba if self._task.is_classification else None
+        return np.asarray((predict or self._pipeline.predict)(frame))
+
+
+TRUSTED = ["treadle.transformers.TimeParts", "treadle.transformers.ToFloat32"]
+
+
+class Bundle:
+    """A bundle in a directory, opened."""
+
+    def __init__(self, directory: Path, threads: int = 1) -> None:
+        self.directory = directory
+        self.signature = Signature.read(directory / SIGNATURE)
+        self._threads = threads
+
+    @classmethod
+    def fetch(cls, digest: str, store: ObjectStore, threads: int = 1) -> Self:
+        """Open a stored bundle. Raises ModelError where it was altered."""
+        names = [name for name in FILES if store.exists(key(digest, name))]
+        paths = [store.local(key(digest, name)) for name in names]
+        found = digest_of({name: path for name, path in zip(names, paths, strict=True)})
+        if found != digest:
+            raise ModelError(
+                f"bundle {digest} was altered or is not whole: its files have digest {found}"
+            )
+        return cls(paths[0].parent, threads)
+
+    @cached_property
+    def model(self) -> Model:
+        """The loaded model."""
+        if (self.directory / ONNX).exists():
+            return OnnxModel(self.directory / ONNX, self.signature, self._threads)
+        return SkopsModel(self.directory / SKOPS, self.signature)
+
+    @cached_property
+    def digest(self) -> str:
+        """The bundle's identity."""
+        present = {name: self.directory / name for name in FILES}
+        return digest_of({name: path for name, path in present.items() if path.exists()})
+
+    def predict_rows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Answer JSON rows; raises signature.RowErrors for rows that don't fit."""
+        return answers(self.model.output(encode_rows(rows, self.signature)), self.signature)
+
+    def prove(self) -> None:
+        """Answer the golden rows; raises ModelError where an answer isn't the expected one."""
+        golden = json.loads((self.directory / GOLDEN).read_text("utf-8"))
+        got = self.predict_rows(golden["rows"])
+        for position, (answer, expected) in enumerate(zip(got, golden["answers"], strict=True)):
+            if not same_answer(answer, expected):
+                raise ModelError(
+                    f"golden row {position}: expected {expected}, got {answer}: this bundle "
+                    "doesn't run here as it did where it was made"
+                )
+
+
+def answers(output: Output, signature: Signature) -> list[dict[str, Any]]:
+    """Put a model's output into words: ``{"prediction": 3.2}``, or ``{"prediction": "cat",
+    "probabilities": {"cat": 0.7, "dog": 0.3}}``."""
+    if not signature.task.is_classification:
+        return [{"prediction": float(value)} for value in output]
+    best = np.argmax(output, axis=1)
+    return [
+        {
+            "prediction": signature.classes[code],
+            "probabilities": dict(zip(signature.classes, map(float, row), strict=True)),
+        }
+        for code, row in zip(best, output, strict=True)
+    ]
+
+
+def same_answer(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Say whether two answers agree within GOLDEN_TOLERANCE."""
+    if isinstance(one["prediction"], str):
+        pairs = zip(one["probabilities"].values(), other["probabilities"].values(), strict=True)
+        return one["prediction"] == other["prediction"] and all(_close(a, b) for a, b in pairs)
+    return _close(one["prediction"], other["prediction"])
+
+
+def _close(a: float, b: float) -> bool:
+    return abs(a - b) <= GOLDEN_TOLERANCE * max(1.0, abs(a), abs(b))
+
+
+def decode_row(
+    columns: Mapping[str, Column], position: int, signature: Signature
+) -> dict[str, Any]:
+    """Return one encoded row as the JSON row that encodes to it."""
+    row: dict[str, Any] = {}
+    for feature in signature.features:
+        value = columns[feature.name][position]
+        if feature.kind is Kind.CATEGORY:
+            row[feature.name] = None if value == NULL_CATEGORY else str(value)
+        elif np.isnan(value):
+            row[feature.name] = None
+        elif feature.kind is Kind.TIME:
+            stamp = np.datetime64(round(float(value) * 1e6), "us")
+            row[feature.name] = f"{np.datetime_as_string(stamp, unit='auto')}"
+        else:
+            # The shortest decimal that reads back as the same float32.
+            shortest = float(np.format_float_positional(value, unique=True))
+            row[feature.name] = bool(value) if feature.kind is Kind.BOOLEAN else shortest
+    return row
+
+
+def key(digest: str, name: str) -> str:
+    """Return the object store's key of a bundle's file."""
+    return f"bundles/{digest}/{name}"
+
+
+def store_bundle(bundle: Bundle, store: ObjectStore) -> str:
+    """Put a bundle into the object store; return its address. Doing it twice changes nothing."""
+    for name in FILES:
+        path = bundle.directory / name
+        if path.exists() and not store.exists(key(bundle.digest, name)):
+            store.put_file(key(bundle.digest, name), path)
+    return store.uri(f"bundles/{bundle.digest}")
+
+
+def profile_of(digest: str, store: ObjectStore) -> Profile:
+    """Return the profile of a stored bundle's training rows."""
+    return Profile.model_validate_json(store.get_bytes(key(digest, REFERENCE)))
+
+
+def digest_of(files: Mapping[str, Path]) -> str:
+    """Return the digest of named files: 32 hexadecimal digits."""
+    whole = hashlib.sha256()
+    for name in sorted(files):
+        content = hashlib.sha256(files[name].read_bytes()).hexdigest()
+        whole.update(f"{name}\0{content}\0".encode())
+    return whole.hexdigest()[:32]

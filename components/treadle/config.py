@@ -1,0 +1,72 @@
+"""Settings: where this machine or cluster keeps things. They come from the environment, never
+from the spec, so that one spec runs anywhere. Parsed once; domain code never reads the
+environment."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from treadle.code import code_digest
+from treadle.errors import SpecError, nearest
+
+PREFIX = "TREADLE_"
+# The steps' image. Its tag is the digest of the code, so that no cache hides a changed step.
+STEP_IMAGE = os.environ.get("TREADLE_STEP_IMAGE") or f"treadle-step:{code_digest()}"
+# Set by the launcher for its steps, not by people.
+_INTERNAL = {"TREADLE_EVENTS", "TREADLE_RUN_ID", "TREADLE_LAUNCHER_PID"}
+
+
+def _setting(words: str, default: str | None = None, secret: bool = False) -> str | None:
+    metadata = {"words": words, "secret": secret}
+    return field(default=default, metadata=metadata, repr=not secret)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Each field is the environment variable ``TREADLE_<FIELD>``."""
+
+    home: Path = field(
+        default=Path(".treadle"),
+        metadata={"words": "directory of the embedded default: objects, registry, runs"},
+    )
+    object_store: str | None = _setting(
+        "s3://bucket/prefix or a directory; default: objects/ under the home"
+    )
+    s3_endpoint: str | None = _setting("S3 endpoint, as http(s)://host:port or host:port")
+    s3_region: str | None = _setting("S3 region", default="us-east-1")
+    s3_access_key: str | None = _setting("S3 access key")
+    s3_secret_key: str | None = _setting("S3 secret key", secret=True)
+    mlflow_uri: str | None = _setting("MLflow server; default: SQLite under the home")
+    server_url: str | None = _setting(
+        "a running model server that deployment waits for; default: one is started to prove it"
+    )
+    step_image: str | None = _setting("container image of the steps; default: by content")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+        """Parse ``TREADLE_*``. Raises SpecError for an unknown name or a bad value."""
+        known = {PREFIX + f.name.upper(): f.name for f in fields(cls)}
+        given: dict[str, str] = {}
+        for name, value in environment.items():
+            if not name.startswith(PREFIX) or name in _INTERNAL:
+                continue
+            if name not in known:
+                raise SpecError(f"unknown setting {name}{nearest(name, known)}")
+            if value:
+                given[known[name]] = value
+        home = Path(given.pop("home", ".treadle")).expanduser().absolute()
+        return cls(home=home, **given)._checked()  # type: ignore[arg-type]
+
+    def _checked(self) -> "Settings":
+        for name in ("mlflow_uri", "server_url"):
+            value = getattr(self, name)
+            if value and urlsplit(value).scheme not in {"http", "https", "sqlite", "postgresql"}:
+                raise SpecError(f"TREADLE_{name.upper()}={value!r} is not an http(s) address")
+        return self
+
+    def as_environment(self) -> dict[str, str]:
+        """Return the variables that give a child process these same settings."""
+        values = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return {PREFIX + name.upper(): str(value) for name, value in values if value is not None}

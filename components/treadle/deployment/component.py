@@ -1,0 +1,30 @@
+"""Deployment as a Kubeflow component."""
+
+from kfp import dsl
+
+from treadle.config import STEP_IMAGE
+
+
+@dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
+def deploy_model(model: str, version: int, rollout: dsl.Output[dsl.Artifact]):
+    """Promote a version whose gate said yes and prove that the model server answers with it.
+
+    Args:
+        model: The model's name.
+        version: The version's number in the registry.
+        rollout: What was done, with a request and its answer (records.Rollout).
+    """
+    from treadle.step import step
+
+    with step("deploy") as run:
+        from treadle import runtime
+        from treadle.deployment import rollout as rollouts
+
+        done = rollouts.run(
+            runtime.version(model, version),
+            runtime.object_store(),
+            runtime.registry(),
+            runtime.serving,
+        )
+        done.write(rollout.path)
+        run.result(**done.model_dump())

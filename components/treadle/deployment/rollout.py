@@ -1,0 +1,99 @@
+"""Promote a version and prove that a server answers with it; restore the former one if not."""
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from treadle.bundle import GOLDEN, Bundle, same_answer
+from treadle.errors import ModelError, TreadleError
+from treadle.ports import ObjectStore, Registry
+from treadle.records import ModelVersion, Rollout
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+PATIENCE_S = 30.0
+
+
+class Server(Protocol):
+    """A running model server."""
+
+    url: str
+
+    def predict(self, model: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """POST rows to a model; raises TreadleError where the server refuses."""
+
+
+Serving = Callable[[], AbstractContextManager[Server]]
+
+
+def run(version: ModelVersion, store: ObjectStore, registry: Registry, serving: Serving) -> Rollout:
+    """Roll a version out, if its gate said yes; otherwise it becomes the challenger."""
+    if not version.decision.passed:
+        registry.set_alias(version.name, CHALLENGER, version.version)
+        return Rollout(
+            model=version.name,
+            version=version.version,
+            digest=version.digest,
+            promoted=False,
+            reasons=version.decision.reasons,
+        )
+    bundle = Bundle.fetch(version.digest, store)
+    bundle.prove()
+    former = registry.aliased(version.name, CHAMPION)
+    registry.set_alias(version.name, CHAMPION, version.version)
+    try:
+        with serving() as server:
+            return _prove(version, bundle, server)
+    except BaseException:
+        # Whatever went wrong, an interruption included: the former champion serves on.
+        if former is None:
+            registry.remove_alias(version.name, CHAMPION)
+        else:
+            registry.set_alias(version.name, CHAMPION, former.version)
+        raise
+
+
+def _prove(version: ModelVersion, bundle: Bundle, server: Server) -> Rollout:
+    golden = json.loads((bundle.directory / GOLDEN).read_text("utf-8"))
+    rows, expected = golden["rows"], golden["answers"]
+    _wait_until_served(version, rows[-1], server)
+    started = time.perf_counter()
+    one = server.predict(version.name, rows[-1:])
+    latency_ms = 1000 * (time.perf_counter() - started)
+    got = server.predict(version.name, rows)["predictions"]
+    for position, (answer, wanted) in enumerate(zip(got, expected, strict=True)):
+        if not same_answer(answer, wanted):
+            raise ModelError(
+                f"the server at {server.url} answers golden row {position} with {answer}, "
+                f"expected {wanted}: the former champion was restored"
+            )
+    return Rollout(
+        model=version.name,
+        version=version.version,
+        digest=version.digest,
+        promoted=True,
+        reasons=version.decision.reasons,
+        server=server.url,
+        request=json.dumps({"rows": rows[-1:]}, ensure_ascii=False),
+        answer=json.dumps(one, ensure_ascii=False),
+        latency_ms=latency_ms,
+    )
+
+
+def _wait_until_served(version: ModelVersion, row: dict[str, Any], server: Server) -> None:
+    """Ask until the server answers with this version's digest; it notices within seconds."""
+    deadline = time.monotonic() + PATIENCE_S
+    last = "nothing"
+    while time.monotonic() < deadline:
+        try:
+            last = server.predict(version.name, [row])["digest"]
+        except TreadleError as error:
+            last = str(error)
+        if last == version.digest:
+            return
+        time.sleep(0.2)
+    raise ModelError(
+        f"the server at {server.url} doesn't serve {version.name} {version.digest} after "
+        f"{PATIENCE_S:.0f} s (it says {last}): the former champion was restored"
+    )

@@ -1,0 +1,82 @@
+"""Everything Treadle raises on purpose.
+
+    TreadleError                exit 1
+    ├── SpecError               exit 2   the spec file, a setting or a flag is wrong
+    ├── DataError               exit 1   the table can't be used
+    ├── ModelError              exit 1   a model can't be trained, exported or loaded
+    ├── StoreError              exit 1   the object store refused or lost something
+    ├── RegistryError           exit 1   the registry refused or doesn't know
+    ├── EnvironmentFault        exit 1   this machine: disk, port, memory, permission
+    └── GateRefused             exit 3   a gate said no, with its reasons
+
+A message says what is wrong, with which value, and what to do next. Vendor errors are
+translated where they come in, with ``from``.
+"""
+
+import difflib
+import errno
+from collections.abc import Iterable
+
+
+class TreadleError(Exception):
+    """A failure with words for a person; ``exit_code`` is what the process ends with."""
+
+    exit_code = 1
+
+
+class SpecError(TreadleError):
+    """The spec file, a setting or a flag is wrong."""
+
+    exit_code = 2
+
+
+class DataError(TreadleError):
+    """The table can't be used."""
+
+
+class ModelError(TreadleError):
+    """A model can't be trained, exported or loaded."""
+
+
+class StoreError(TreadleError):
+    """The object store refused or lost something."""
+
+
+class RegistryError(TreadleError):
+    """The registry refused a change or doesn't know what it was asked for."""
+
+
+class EnvironmentFault(TreadleError):
+    """This machine is in the way: disk, port, memory, permission."""
+
+
+class GateRefused(TreadleError):
+    """A gate said no; the message holds its reasons."""
+
+    exit_code = 3
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known word closest to ``word``, or ``""``."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+_OS_WORDS = {
+    errno.ENOSPC: "the disk is full: free some space, or name another place with --home",
+    errno.EDQUOT: "the disk quota is used up: free some space, or name another place with --home",
+    errno.EROFS: "the file system is read-only: name a writable place with --home",
+    errno.EACCES: "permission denied: name a place you may write with --home",
+    errno.EPERM: "not permitted: name a place you may write with --home",
+    errno.EMFILE: "too many open files: raise the limit with ulimit -n",
+    errno.ENOMEM: "out of memory: give it a smaller table or a bigger machine",
+}
+
+
+def from_os_error(error: OSError) -> EnvironmentFault | None:
+    """Put a full disk, a read-only home and the like into words; None for any other fault."""
+    words = _OS_WORDS.get(error.errno or 0)
+    if words is None:
+        return None
+    place = f"{error.filename}: " if error.filename else ""
+    return EnvironmentFault(f"{place}{words}")

@@ -1,0 +1,1 @@
+"""Stage 8: is the champion still good, and should it be trained again."""

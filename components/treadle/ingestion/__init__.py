@@ -1,0 +1,1 @@
+"""Stage 1: a table as people have it becomes an immutable snapshot."""

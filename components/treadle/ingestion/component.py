@@ -1,0 +1,28 @@
+"""Ingestion as a Kubeflow component."""
+
+from kfp import dsl
+
+from treadle.config import STEP_IMAGE
+
+
+@dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
+def ingest_data(source: str, fingerprint: str, manifest: dsl.Output[dsl.Dataset]) -> str:
+    """Take a snapshot of the source; return the digest that names it.
+
+    Args:
+        source: The spec's section, as JSON.
+        fingerprint: Changes when the files behind the source do, so that no cache hides it.
+        manifest: The snapshot's manifest.
+    """
+    from treadle.step import step
+
+    with step("ingest") as run:
+        from treadle import runtime
+        from treadle.ingestion import snapshot
+        from treadle.spec import Source
+
+        taken = snapshot.take(Source.model_validate_json(source), runtime.object_store())
+        taken.write(manifest.path)
+        manifest.metadata.update(digest=taken.digest, rows=taken.rows)
+        run.result(digest=taken.digest, rows=taken.rows, columns=len(taken.columns))
+    return taken.digest

@@ -1,0 +1,189 @@
+"""Find the files behind a source and hand them to DuckDB as named tables."""
+
+import glob
+import gzip
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import (
+    Distribution,
+    PackageNotFoundError,
+    distribution,
+    packages_distributions,
+)
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+
+from treadle.errors import DataError, nearest
+from treadle.spec import Source, Table
+
+PACKAGE_SCHEME = "package://"
+_TEXT = {".csv", ".tsv", ".txt"}
+_JSON = {".jsonl", ".ndjson", ".json"}
+_PARQUET = {".parquet", ".pq"}
+_COMPRESSED = {".gz", ".zst"}
+
+
+def files_of(table: Table) -> list[Path]:
+    """Return the files that ``table.path`` names, sorted. Raises DataError for none."""
+    if table.path.startswith(PACKAGE_SCHEME):
+        return [_package_file(table.path)]
+    matches = sorted(Path(p) for p in glob.glob(str(Path(table.path).expanduser()), recursive=True))
+    files = [path for path in matches if path.is_file()]
+    if not files:
+        raise DataError(f"no such file: {table.path}{_near_file(Path(table.path))}")
+    return files
+
+
+def fingerprint(source: Source) -> str:
+    """Return words that change when a file behind the source does: path, size and time of each.
+
+    The launcher passes it to the ingestion step, so that a step's cache notices a changed file.
+    """
+    lines = []
+    for name, table in sorted(source.tables.items()):
+        for path in files_of(table):
+            stat = path.stat()
+            lines.append(f"{name} {path} {stat.st_size} {stat.st_mtime_ns}")
+    return "\n".join(lines)
+
+
+@contextmanager
+def opened(source: Source) -> Iterator[duckdb.DuckDBPyRelation]:
+    """Yield the source's rows as a DuckDB relation; nothing is read before it is asked for.
+
+    Raises DataError where a file can't be read or the query is wrong, with DuckDB's reason.
+    """
+    with TemporaryDirectory(prefix="treadle-") as scratch, duckdb.connect() as connection:
+        connection.execute("SET preserve_insertion_order = true")
+        connection.execute(f"SET temp_directory = '{scratch}'")
+        for name, table in source.tables.items():
+            _create_view(connection, name, table, Path(scratch))
+        query = source.sql or f'SELECT * FROM "{next(iter(source.tables))}"'
+        try:
+            yield connection.sql(query)
+        except duckdb.Error as error:
+            raise DataError(f"the query can't run: {_first_lines(error)}") from error
+
+
+def _create_view(
+    connection: duckdb.DuckDBPyConnection, name: str, table: Table, scratch: Path
+) -> None:
+    files = [_unzipped(path, scratch) for path in files_of(table)]
+    for path in files:
+        if path.stat().st_size == 0:
+            raise DataError(f"{path} is empty: it has no header and no rows")
+    try:
+        relation = _reader(connection, files, table)
+        relation.create_view(name)
+    except duckdb.Error as error:
+        raise DataError(f"{table.path} can't be read: {_first_lines(error)}") from error
+
+
+def _reader(
+    connection: duckdb.DuckDBPyConnection, files: list[Path], table: Table
+) -> duckdb.DuckDBPyRelation:
+    names = [str(path) for path in files]
+    match _format(files[0]):
+        case "parquet":
+            return connection.read_parquet(names)
+        case "json":
+            return connection.read_json(names, format="newline_delimited")  # type: ignore[arg-type]
+        case _:
+            return connection.read_csv(names, **_csv_options(table, files[0]))  # type: ignore[arg-type]
+
+
+def _csv_options(table: Table, path: Path) -> Mapping[str, object]:
+    given: dict[str, object] = {
+        "delimiter": table.delimiter or ("\t" if ".tsv" in path.suffixes else None),
+        "header": table.header,
+        "names": table.names,
+        "skiprows": table.skip_rows or None,
+        "na_values": table.nulls,
+        # Types are proven on every row, not guessed from the first ones.
+        "sample_size": -1,
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _format(path: Path) -> str:
+    suffixes = [s.lower() for s in path.suffixes]
+    while suffixes and suffixes[-1] in _COMPRESSED:
+        suffixes.pop()
+    last = suffixes[-1] if suffixes else ""
+    if last in _PARQUET:
+        return "parquet"
+    if last in _JSON:
+        return "json"
+    if last in _TEXT:
+        return "csv"
+    known = ", ".join(sorted(_TEXT | _JSON | _PARQUET))
+    raise DataError(f"{path} ends in {last or 'nothing'}, which says no format I know ({known})")
+
+
+def _unzipped(path: Path, scratch: Path) -> Path:
+    """Unpack a zip of one file; check a gzip to its end, as DuckDB may stop early at a fault."""
+    if path.suffix.lower() == ".gz":
+        _check_gzip(path)
+    if path.suffix.lower() != ".zip":
+        return path
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [m for m in archive.infolist() if not m.is_dir()]
+            if len(members) != 1:
+                raise DataError(f"{path} holds {len(members)} files; a table's zip holds one")
+            target = scratch / f"{len(list(scratch.iterdir()))}-{Path(members[0].filename).name}"
+            with archive.open(members[0]) as packed, target.open("wb") as plain:
+                shutil.copyfileobj(packed, plain, 1 << 20)
+            return target
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path} is not a whole zip file: {error}") from error
+
+
+def _check_gzip(path: Path) -> None:
+    try:
+        with gzip.open(path) as packed:
+            while packed.read(1 << 20):
+                continue
+    except (EOFError, gzip.BadGzipFile, OSError) as error:
+        raise DataError(f"{path} is not a whole gzip file: {error}") from error
+
+
+def _package_file(address: str) -> Path:
+    """Resolve ``package://PACKAGE/PATH`` without importing the package."""
+    package, _, inside = address.removeprefix(PACKAGE_SCHEME).partition("/")
+    root = _package_root(package)
+    path = root / inside
+    if not inside or not path.is_file():
+        siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
+        raise DataError(f"{address}: the package has no such file{nearest(path.name, siblings)}")
+    return path
+
+
+def _package_root(package: str) -> Path:
+    try:
+        found: Distribution = distribution(package)
+    except PackageNotFoundError:
+        owners = packages_distributions().get(package)
+        if not owners:
+            raise DataError(
+                f"the Python package {package!r} is not installed: pip install {package}"
+            ) from None
+        found = distribution(owners[0])
+    return Path(str(found.locate_file(package)))
+
+
+def _near_file(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f" (there is no directory {folder})"
+    return nearest(path.name, [p.name for p in folder.iterdir()])
+
+
+def _first_lines(error: Exception, most: int = 3) -> str:
+    """DuckDB's messages run long; the first lines hold the reason."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:most])[:500]

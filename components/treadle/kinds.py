@@ -1,0 +1,50 @@
+"""How a column of a snapshot is read as a feature: one place, so that types are guessed once."""
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from treadle.records import ColumnProfile, Kind, Task
+
+
+def kind_of(arrow_type: pa.DataType) -> Kind:
+    """Return the kind of feature that a column of this type is, without looking at its values."""
+    if pa.types.is_boolean(arrow_type):
+        return Kind.BOOLEAN
+    if pa.types.is_temporal(arrow_type) and not pa.types.is_time(arrow_type):
+        return Kind.TIME
+    if (
+        pa.types.is_integer(arrow_type)
+        or pa.types.is_floating(arrow_type)
+        or pa.types.is_decimal(arrow_type)
+    ):
+        return Kind.NUMBER
+    return Kind.CATEGORY
+
+
+def kinds_of(schema: pa.Schema, stated: Mapping[str, Kind | None]) -> dict[str, Kind]:
+    """Return the kind of each column; what the spec states goes before what the type says."""
+    return {field.name: stated.get(field.name) or kind_of(field.type) for field in schema}
+
+
+CLASSES_AT_MOST = 20
+
+
+def infer_task(target: ColumnProfile) -> Task:
+    """Return what predicting this column is: few whole numbers, texts or booleans are classes."""
+    if target.kind in (Kind.CATEGORY, Kind.BOOLEAN) or _is_few_whole_numbers(target):
+        return Task.BINARY if target.distinct <= 2 else Task.MULTICLASS
+    return Task.REGRESSION
+
+
+def _is_few_whole_numbers(column: ColumnProfile) -> bool:
+    if column.distinct > CLASSES_AT_MOST or column.minimum is None or column.maximum is None:
+        return False
+    bounds = (column.minimum, column.maximum, *column.quantiles)
+    return all(float(value).is_integer() for value in bounds)
+
+
+def is_identifier(column: ColumnProfile) -> bool:
+    """Say whether a category has a value of its own in nearly every row."""
+    present = column.rows - column.nulls
+    return column.kind is Kind.CATEGORY and present > 20 and column.distinct > 0.9 * present

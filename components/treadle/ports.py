@@ -1,0 +1,59 @@
+"""What the stages need from the outside world; ``treadle.adapters`` provides it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from treadle.records import ModelVersion, NewVersion
+
+
+class ObjectStore(Protocol):
+    """Named blobs. Keys are relative POSIX paths; a blob appears whole or not at all."""
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        """Store ``data`` under ``key``, replacing what was there."""
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Store the file at ``path`` under ``key``, replacing what was there."""
+
+    def get_bytes(self, key: str) -> bytes:
+        """Return the blob. Raises StoreError where there is none."""
+
+    def local(self, key: str) -> Path:
+        """Return a path at which the blob can be read (a cached copy where the store is
+        remote). Never write to it. Raises StoreError where there is none."""
+
+    def exists(self, key: str) -> bool:
+        """Say whether there is a blob under ``key``."""
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Yield the keys that start with ``prefix``, in order."""
+
+    def delete(self, key: str) -> None:
+        """Remove the blob; no error where there is none."""
+
+    def uri(self, key: str) -> str:
+        """Return the address under which other tools find the blob."""
+
+
+class Registry(Protocol):
+    """Model versions and the aliases that point at them."""
+
+    def names(self) -> Sequence[str]:
+        """Return the names of all models, sorted."""
+
+    def versions(self, name: str) -> Sequence[ModelVersion]:
+        """Return every version of a model, newest first. Raises RegistryError for an unknown
+        name."""
+
+    def aliased(self, name: str, alias: str) -> ModelVersion | None:
+        """Return the version that carries ``alias``, or None (also for an unknown name)."""
+
+    def register(self, new: NewVersion, files: Mapping[str, Path]) -> ModelVersion:
+        """Add a version. ``files`` (name to path) are shown beside it. All or nothing."""
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        """Point ``alias`` at a version, taking it from whichever had it."""
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Take ``alias`` away; no error where there is none."""

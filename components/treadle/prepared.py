@@ -1,0 +1,64 @@
+"""The prepared directory: what preprocessing leaves for training.
+
+signature.json     records.Signature
+split.json         records.Split
+transformer.skops  the transformer, unfitted
+train.parquet      the encoded features of the training rows
+train_y.npy        their answers: float64, or int64 codes into the signature's classes
+fit_x.npy fit_y.npy tuning_x.npy tuning_y.npy
+                   the training rows parted again, as float32 matrices: candidates are fitted
+                   on the first and scored on the second; the transformer behind them saw the
+                   first only
+reference.json     records.Profile of the training rows, to compare later data with
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from treadle.records import Signature, Split
+from treadle.signature import category
+
+SIGNATURE = "signature.json"
+SPLIT = "split.json"
+TRANSFORMER = "transformer.skops"
+TRAIN = "train.parquet"
+REFERENCE = "reference.json"
+
+Matrix = npt.NDArray[np.float32]
+Answers = npt.NDArray[np.float64] | npt.NDArray[np.int64]
+UNKNOWN_CLASS = -1
+
+
+@dataclass(frozen=True)
+class TuningData:
+    """Matrices to fit candidates on and to score them on."""
+
+    fit_x: Matrix
+    fit_y: Answers
+    tuning_x: Matrix
+    tuning_y: Answers
+
+
+def load_tuning(directory: Path) -> TuningData:
+    """Map the matrices into memory; they are read, not copied."""
+    names = ("fit_x", "fit_y", "tuning_x", "tuning_y")
+    return TuningData(*(np.load(directory / f"{name}.npy", mmap_mode="r") for name in names))
+
+
+def load_training(directory: Path) -> tuple[pd.DataFrame, Answers]:
+    """Return the encoded features of all training rows, and their answers."""
+    return pd.read_parquet(directory / TRAIN), np.load(directory / "train_y.npy")
+
+
+def encode_target(column: "pd.Series[Any]", signature: Signature) -> Answers:
+    """Return answers as float64, or as int64 codes into the signature's classes (UNKNOWN_CLASS
+    for a label that training never saw)."""
+    if not signature.task.is_classification:
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    codes = {label: code for code, label in enumerate(signature.classes)}
+    return np.array([codes.get(category(v), UNKNOWN_CLASS) for v in column], dtype=np.int64)

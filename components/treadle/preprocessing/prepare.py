@@ -1,0 +1,139 @@
+"""Turn good rows into what training needs: features chosen, rows parted, a transformer fitted on
+the training part only."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import skops.io as sio
+from sklearn.base import clone
+
+from treadle import prepared, snapshots
+from treadle.errors import DataError, nearest
+from treadle.ports import ObjectStore
+from treadle.preprocessing.features import build_transformer, choose_features
+from treadle.preprocessing.split import Parts, part
+from treadle.profile import profile as profile_table
+from treadle.records import Feature, Kind, Profile, Signature, Snapshot, Split, Task
+from treadle.signature import category, encode_frame
+from treadle.spec import Preprocessing, SplitBy
+
+
+def run(
+    accepted: Snapshot,
+    profile: Profile,
+    target: str,
+    task: Task | None,
+    options: Preprocessing,
+    tuning_share: float,
+    seed: int,
+    store: ObjectStore,
+    out: Path,
+) -> Split:
+    """Write the prepared directory (see ``treadle.prepared``) to ``out`` and return the split."""
+    table = pq.read_table(store.local(accepted.data_key))
+    frame = table.to_pandas()
+    parts = _part(frame, profile, target, options, options.test_share, seed)
+    training = frame[~parts.held_out]
+    labels = sorted({category(value) for value in training[target]})
+    signature = choose_features(profile, target, task, options, labels)
+    held_out = snapshots.publish(
+        table.filter(pa.array(parts.held_out)).to_reader(),
+        f"held-out rows of snapshot {accepted.digest}",
+        store,
+    )
+    tuning = _part(training, profile, target, options, tuning_share, seed + 1).held_out
+    split = Split(
+        by=options.split.value,
+        column=options.split_column,
+        seed=seed,
+        train_rows=len(training),
+        test_rows=held_out.rows,
+        cutoff=_iso(parts.cutoff),
+        tuning_rows=int(tuning.sum()),
+        held_out=held_out.digest,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    signature.write(out / prepared.SIGNATURE)
+    split.write(out / prepared.SPLIT)
+    _write_training(training, tuning, signature, profile, options, seed, out)
+    _write_reference(table.filter(pa.array(~parts.held_out)), profile, out)
+    return split
+
+
+def _part(
+    frame: pd.DataFrame,
+    profile: Profile,
+    target: str,
+    options: Preprocessing,
+    share: float,
+    seed: int,
+) -> Parts:
+    key: npt.NDArray[np.generic] | None = None
+    if options.split is SplitBy.STRATUM:
+        key = np.array([category(value) for value in frame[target]], dtype=object)
+    elif options.split_column is not None:
+        key = _split_key(frame, profile, options)
+    return part(options.split, share, seed, key, len(frame))
+
+
+def _split_key(
+    frame: pd.DataFrame, profile: Profile, options: Preprocessing
+) -> npt.NDArray[np.generic]:
+    name = options.split_column or ""
+    column = profile.column(name)
+    if column is None:
+        known = [c.name for c in profile.columns]
+        raise DataError(f"preprocessing.split_column: no column {name!r}{nearest(name, known)}")
+    if options.split is SplitBy.GROUP:
+        return np.array([category(value) for value in frame[name]], dtype=object)
+    kind = Kind.NUMBER if column.kind is Kind.NUMBER else Kind.TIME
+    feature = Signature(task=Task.REGRESSION, target="", features=[Feature(name=name, kind=kind)])
+    return encode_frame(frame, feature)[name].to_numpy(dtype=np.float64)
+
+
+def _write_training(
+    training: pd.DataFrame,
+    tuning: npt.NDArray[np.bool_],
+    signature: Signature,
+    profile: Profile,
+    options: Preprocessing,
+    seed: int,
+    out: Path,
+) -> None:
+    encoded = encode_frame(training, signature)
+    answers = prepared.encode_target(training[signature.target], signature)
+    transformer = build_transformer(signature, profile, options, seed)
+    sio.dump(transformer, out / prepared.TRANSFORMER)
+    fitted = clone(transformer)
+    matrices = {
+        "fit_x": fitted.fit_transform(encoded[~tuning], answers[~tuning]),
+        "fit_y": answers[~tuning],
+        "tuning_x": fitted.transform(encoded[tuning]),
+        "tuning_y": answers[tuning],
+        "train_y": answers,
+    }
+    for name, matrix in matrices.items():
+        np.save(out / f"{name}.npy", matrix)
+    encoded.reset_index(drop=True).to_parquet(out / prepared.TRAIN, compression="zstd")
+
+
+def _write_reference(training: pa.Table, profile: Profile, out: Path) -> None:
+    """Profile the training rows: what later data are compared with."""
+    with TemporaryDirectory(prefix="treadle-") as scratch:
+        path = Path(scratch) / "training.parquet"
+        pq.write_table(training, path)
+        kinds = {column.name: column.kind for column in profile.columns}
+        profile_table(path, kinds).write(out / prepared.REFERENCE)
+
+
+def _iso(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    stamp = pc.cast(pa.scalar(int(seconds), pa.timestamp("s", "UTC")), pa.string()).as_py()
+    return str(stamp)

@@ -1,0 +1,325 @@
+"""The records that stages hand to each other. They cross processes, so each is a frozen pydantic
+model that reads and writes JSON."""
+
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Record(BaseModel):
+    """Immutable, no unknown fields, JSON in and out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def read(cls, path: Path | str) -> Self:
+        """Read the record from a JSON file."""
+        return cls.model_validate_json(Path(path).read_bytes())
+
+    def write(self, path: Path | str) -> None:
+        """Write the record as JSON."""
+        Path(path).write_text(self.model_dump_json(indent=1), encoding="utf-8")
+
+
+class Task(StrEnum):
+    """What is predicted."""
+
+    REGRESSION = "regression"
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+
+    @property
+    def is_classification(self) -> bool:
+        """Say whether the answer is one of a set of classes."""
+        return self is not Task.REGRESSION
+
+
+class Kind(StrEnum):
+    """How a column is read as a feature."""
+
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    CATEGORY = "category"
+    TIME = "time"
+
+
+class Column(Record):
+    """One column of a snapshot: ``type`` is Arrow's name for its type."""
+
+    name: str
+    type: str
+
+
+class Snapshot(Record):
+    """An immutable dataset, named by the digest of its content."""
+
+    digest: str
+    rows: int
+    columns: list[Column]
+    size_bytes: int
+    source: str
+    notes: list[str] = Field(default_factory=list)
+
+    @property
+    def data_key(self) -> str:
+        """The object store's key of the Parquet file."""
+        return f"snapshots/{self.digest}/data.parquet"
+
+
+class Share(Record):
+    """A value and how many rows hold it."""
+
+    value: str
+    count: int
+
+
+class ColumnProfile(Record):
+    """What one pass over a column found. ``edges`` and ``counts`` are a histogram of a number or
+    a time (epoch seconds): ``len(edges) == len(counts) + 1``. ``top`` are the commonest values of
+    a category, ``distinct`` is exact up to 10,000 and approximate beyond."""
+
+    name: str
+    kind: Kind
+    rows: int
+    nulls: int
+    distinct: int
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    quantiles: list[float] = Field(default_factory=list)
+    edges: list[float] = Field(default_factory=list)
+    counts: list[int] = Field(default_factory=list)
+    top: list[Share] = Field(default_factory=list)
+
+    @property
+    def null_share(self) -> float:
+        """Nulls as a share of the rows; 0 for an empty column."""
+        return self.nulls / self.rows if self.rows else 0.0
+
+
+class Profile(Record):
+    """The profile of a table, one entry a column, in the table's order."""
+
+    rows: int
+    columns: list[ColumnProfile]
+
+    def column(self, name: str) -> ColumnProfile | None:
+        """Return the column's profile, or None."""
+        return next((c for c in self.columns if c.name == name), None)
+
+
+class Finding(Record):
+    """Something validation noticed, in words. A hard one stops the run or quarantines rows."""
+
+    column: str | None
+    words: str
+    hard: bool = False
+    rows: int = 0
+
+
+class Decision(Record):
+    """What a gate said, with its reasons in words."""
+
+    passed: bool
+    reasons: list[str]
+
+
+class Feature(Record):
+    """One input of a model."""
+
+    name: str
+    kind: Kind
+    nullable: bool = True
+
+
+class Signature(Record):
+    """A model's input and output schema. ``classes`` are the labels in the order of the model's
+    probabilities; empty for regression."""
+
+    task: Task
+    target: str
+    features: list[Feature]
+    classes: list[str] = Field(default_factory=list)
+    ignored: list[str] = Field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """The features' names, in order."""
+        return [feature.name for feature in self.features]
+
+
+class Split(Record):
+    """How rows were parted. ``cutoff`` is the first time of the held-out part (ISO 8601)."""
+
+    by: str
+    column: str | None
+    seed: int
+    train_rows: int
+    test_rows: int
+    cutoff: str | None = None
+    tuning_rows: int
+    held_out: str = Field(description="digest of the snapshot that holds the held-out rows")
+
+
+Parameter = str | float | int | bool
+
+
+class Trial(Record):
+    """One evaluated candidate. ``curve`` is (resource units used, score) at each report; the score
+    is the metric's value with higher better. ``fault`` is why it ended early, if it did."""
+
+    number: int
+    family: str
+    parameters: dict[str, Parameter]
+    curve: list[tuple[int, float]]
+    seconds: float
+    stopped_early: bool = False
+    fault: str | None = None
+
+    @property
+    def score(self) -> float | None:
+        """The last reported score; None for a trial that never reported."""
+        return self.curve[-1][1] if self.curve else None
+
+
+class Training(Record):
+    """The outcome of training: every trial, the winner and how it was refitted."""
+
+    metric: str
+    trials: list[Trial]
+    best: Trial
+    search_seconds: float
+    refit_seconds: float
+    fit_rows: int
+    notes: list[str] = Field(default_factory=list)
+
+
+class Parity(Record):
+    """How far the ONNX graph's answers are from scikit-learn's on real rows."""
+
+    rows: int
+    largest_difference: float
+    equal_labels: float | None
+    tolerance: float
+    passed: bool
+
+
+class Metric(Record):
+    """A metric with its 95 % bootstrap interval; ``higher_is_better`` says which way is up."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    higher_is_better: bool
+
+
+class Slice(Record):
+    """A named subpopulation. ``metric`` is None, with ``why``, where it is undefined."""
+
+    column: str
+    value: str
+    rows: int
+    metric: Metric | None
+    why: str | None = None
+
+
+class Evaluation(Record):
+    """What analysis found on the held-out rows."""
+
+    rows: int
+    primary: str
+    metrics: list[Metric]
+    baseline: list[Metric]
+    slices: list[Slice]
+    importances: dict[str, float]
+    champion: list[Metric] = Field(default_factory=list)
+    champion_version: int | None = None
+    decision: Decision
+
+    def metric(self, name: str) -> Metric:
+        """Return the metric of that name. Raises KeyError for one that wasn't computed."""
+        return next(m for m in self.metrics if m.name == name)
+
+
+class Lineage(Record):
+    """Run, data, code, parameters and environment behind a version."""
+
+    run_id: str
+    snapshot: Snapshot
+    split: Split
+    spec: str = Field(description="the whole spec, as JSON with every default filled in")
+    family: str
+    parameters: dict[str, Parameter]
+    seed: int
+    code: str = Field(description="Treadle's version and the digest of its source")
+    commit: str | None = Field(description="git commit of the working directory, +dirty if so")
+    python: str
+    packages: dict[str, str]
+
+
+class NewVersion(Record):
+    """What a model version is made of before the registry gives it a number."""
+
+    name: str
+    semver: str
+    digest: str
+    source: str
+    signature: Signature
+    metrics: list[Metric]
+    lineage: Lineage
+    decision: Decision
+
+
+class ModelVersion(NewVersion):
+    """An immutable, registered version."""
+
+    version: int
+    created_at: datetime
+    aliases: list[str] = Field(default_factory=list)
+
+
+class Rollout(Record):
+    """What deployment did, with the proof: a request and the answer of the running server."""
+
+    model: str
+    version: int
+    digest: str
+    promoted: bool
+    reasons: list[str]
+    server: str | None = None
+    request: str | None = None
+    answer: str | None = None
+    latency_ms: float | None = None
+
+
+class Verdict(StrEnum):
+    """What the feedback stage concludes."""
+
+    HEALTHY = "healthy"
+    WATCH = "watch"
+    RETRAIN = "retrain"
+
+
+class ColumnDrift(Record):
+    """Drift of one column by effect size: the Jensen-Shannon distance (base 2, 0 to 1)."""
+
+    column: str
+    distance: float
+    significant: bool
+    words: str
+
+
+class Monitoring(Record):
+    """What the feedback stage saw and decided."""
+
+    verdict: Verdict
+    reasons: list[str]
+    rows: int
+    window: str
+    columns: list[ColumnDrift]
+    metric: Metric | None
+    reference: Metric | None

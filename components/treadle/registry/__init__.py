@@ -1,0 +1,1 @@
+"""Stage 6: a model version binds a bundle to everything it came from."""

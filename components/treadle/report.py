@@ -1,0 +1,144 @@
+"""HTML for people: one self-contained page, readable on a phone, dark and light, no network.
+
+A stage writes a whole page; ``body_of`` takes its inside out again, so that the launcher can put
+the stages' pages into one.
+"""
+
+import io
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_BEGIN, _END = "<!-- stage -->", "<!-- /stage -->"
+_STYLE = """
+:root{color-scheme:light dark;--ink:#1d2329;--soft:#5b6670;--line:#d9dee3;--page:#fff;--card:#f6f7f9;
+--good:#1a7f4b;--bad:#b3261e;--warn:#8a5a00;--mark:#3568b8}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e9ec;--soft:#9aa5af;--line:#353c44;--page:#14181c;
+--card:#1c2228;--good:#4cc38a;--bad:#ff8a80;--warn:#e0b050;--mark:#7fa8ea}}
+*{box-sizing:border-box}body{margin:0 auto;padding:1.2rem;max-width:64rem;background:var(--page);
+color:var(--ink);font:16px/1.5 system-ui,sans-serif}h1{font-size:1.7rem;margin:.2em 0}
+h2{font-size:1.25rem;margin:2em 0 .4em;padding-top:.6em;border-top:1px solid var(--line)}
+h3{font-size:1.02rem;margin:1.4em 0 .3em}p{margin:.5em 0}.soft{color:var(--soft)}
+.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;min-width:24rem}
+th,td{text-align:left;padding:.28rem .7rem;border-bottom:1px solid var(--line);vertical-align:top}
+th{font-weight:600;color:var(--soft)}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
+.good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}
+.verdict{background:var(--card);border-left:4px solid var(--mark);padding:.7rem 1rem;margin:1rem 0}
+.verdict.good{border-color:var(--good);color:inherit}.verdict.bad{border-color:var(--bad);
+color:inherit}.tiles{display:flex;flex-wrap:wrap;gap:.8rem;margin:1rem 0}
+.tile{background:var(--card);padding:.6rem 1rem;border-radius:6px;min-width:9rem}
+.tile b{display:block;font-size:1.35rem;font-variant-numeric:tabular-nums}figure{margin:1rem 0}
+figure svg{max-width:100%;height:auto}figcaption{color:var(--soft);font-size:.88rem}
+pre{background:var(--card);padding:.8rem;overflow-x:auto;font-size:.85rem;border-radius:6px}
+nav a{margin-right:1rem}a{color:var(--mark)}svg.bars{height:26px;width:110px;display:block}
+svg.bars rect{fill:var(--mark)}
+"""
+
+
+def page(title: str, body: str) -> str:
+    """Return a whole HTML page around ``body``."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
+        f"{_BEGIN}{body}{_END}</body></html>\n"
+    )
+
+
+def body_of(html: str) -> str:
+    """Return what ``page`` was given as its body."""
+    return html.partition(_BEGIN)[2].rpartition(_END)[0]
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[int] = ()) -> str:
+    """Return a table. Cells are HTML (escape what comes from data); ``numeric`` are the columns
+    to align right."""
+
+    def cells(tag: str, values: Sequence[str]) -> str:
+        right = ' class="n"'
+        return "".join(
+            f"<{tag}{right if i in numeric else ''}>{value}</{tag}>"
+            for i, value in enumerate(values)
+        )
+
+    lines = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    return (
+        f'<div class="scroll"><table><thead><tr>{cells("th", header)}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>"
+    )
+
+
+def verdict(words: str, reasons: Sequence[str], good: bool | None = None) -> str:
+    """Return a box with a conclusion and its reasons."""
+    tone = {True: " good", False: " bad", None: ""}[good]
+    items = "".join(f"<li>{escape(reason)}</li>" for reason in reasons)
+    return f'<div class="verdict{tone}"><b>{escape(words)}</b><ul>{items}</ul></div>'
+
+
+def tiles(values: Sequence[tuple[str, str]]) -> str:
+    """Return a row of (figure, what it is)."""
+    inner = "".join(
+        f'<div class="tile"><b>{escape(value)}</b><span class="soft">{escape(words)}</span></div>'
+        for value, words in values
+    )
+    return f'<div class="tiles">{inner}</div>'
+
+
+def bars(counts: Sequence[int], words: str) -> str:
+    """Return a tiny histogram; ``words`` describe it for who can't see it."""
+    most = max(counts, default=0) or 1
+    width = 110 / max(len(counts), 1)
+    rects = "".join(
+        f'<rect x="{i * width:.1f}" y="{26 - 25 * c / most:.1f}" width="{max(width - 1, 0.8):.1f}" '
+        f'height="{25 * c / most:.1f}"/>'
+        for i, c in enumerate(counts)
+    )
+    return (
+        f'<svg class="bars" viewBox="0 0 110 26" role="img" aria-label="{escape(words)}">'
+        f"{rects}</svg>"
+    )
+
+
+def figure(drawing: "Figure", caption: str) -> str:
+    """Return a matplotlib figure as inline SVG. Its ink follows the page's."""
+    buffer = io.StringIO()
+    drawing.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].replace("#111111", "currentColor")
+    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def new_figure(width: float = 7.0, height: float = 3.2) -> "Figure":
+    """Return an empty figure in the report's style; sizes in inches."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    ink = {
+        key: "#111111"
+        for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    }
+    matplotlib.rcParams.update(
+        ink
+        | {
+            "svg.fonttype": "none",
+            "svg.hashsalt": "treadle",
+            "font.size": 9,
+            "font.family": "sans-serif",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "legend.frameon": False,
+        }
+    )
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def number(value: float | None) -> str:
+    """Write a number for a person: four significant digits, thousands apart, nothing for None."""
+    if value is None:
+        return ""
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"

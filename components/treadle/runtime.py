@@ -1,0 +1,111 @@
+"""The composition root: settings to adapters. The only place that chooses."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+from treadle.bundle import Bundle
+from treadle.config import Settings
+from treadle.errors import RegistryError
+from treadle.ports import ObjectStore, Registry
+from treadle.records import ModelVersion, Trial
+from treadle.search import SearchProblem
+
+if TYPE_CHECKING:
+    from treadle.adapters.model_server import HttpServer
+
+
+@cache
+def settings() -> Settings:
+    """Return this process's settings."""
+    return Settings.from_environment()
+
+
+@cache
+def object_store() -> ObjectStore:
+    """Return the object store: S3 where the settings name one, else a directory."""
+    chosen = settings().object_store
+    if chosen and chosen.startswith("s3://"):
+        from treadle.adapters.s3 import S3Store
+
+        return S3Store.from_settings(settings())
+    from pathlib import Path
+
+    from treadle.adapters.filesystem import DirectoryStore
+
+    return DirectoryStore(Path(chosen) if chosen else settings().home / "objects")
+
+
+@cache
+def registry() -> Registry:
+    """Return the registry: an MLflow server where the settings name one, else SQLite."""
+    if settings().mlflow_uri:
+        from treadle.adapters.mlflow import MlflowRegistry
+
+        return MlflowRegistry(settings().mlflow_uri or "")
+    from treadle.adapters.mlflow_sqlite import SqliteMlflowRegistry
+
+    home = settings().home
+    home.mkdir(parents=True, exist_ok=True)
+    return SqliteMlflowRegistry(home / "mlflow.db", home / "mlflow-artifacts")
+
+
+def version(model: str, number: int) -> ModelVersion:
+    """Return a version by its number. Raises RegistryError where there is none."""
+    versions = registry().versions(model)
+    found = next((v for v in versions if v.version == number), None)
+    if found is None:
+        known = ", ".join(str(v.version) for v in versions)
+        raise RegistryError(f"{model} has no version {number} (it has {known})")
+    return found
+
+
+def champion(model: str, digest: str) -> tuple[int, Bundle] | None:
+    """Return the champion that has ``digest``, with its number; None for an empty digest."""
+    if not digest:
+        return None
+    number = next(v.version for v in registry().versions(model) if v.digest == digest)
+    return number, Bundle.fetch(digest, object_store(), cores())
+
+
+def serving_champion(model: str) -> tuple[ModelVersion, Bundle]:
+    """Return the champion and its bundle. Raises RegistryError where there is none."""
+    found = registry().aliased(model, "champion")
+    if found is None:
+        registry().versions(model)  # raises, naming the nearest, for an unknown model
+        raise RegistryError(f"{model} has no champion: the gate has let no version through yet")
+    return found, Bundle.fetch(found.digest, object_store(), cores())
+
+
+def search(problem: SearchProblem) -> list[Trial]:
+    """Run a search with Ray Tune on this machine; its state is kept under the home."""
+    from treadle.adapters import ray
+
+    return ray.search(problem, settings().home / "searches", cores())
+
+
+def search_name(model: str, prepared: str, options: str) -> str:
+    """Return a name under which an interrupted search is found again: same data, same options."""
+    whole = hashlib.sha256(f"{prepared}\0{options}".encode()).hexdigest()
+    return f"{model}-{whole[:12]}"
+
+
+def cores() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def serving() -> Iterator["HttpServer"]:
+    """Yield the model server: the one the settings name, or one started for the occasion."""
+    from treadle.adapters import model_server
+
+    url = settings().server_url
+    if url:
+        yield model_server.HttpServer(url)
+        return
+    with model_server.started(settings()) as server:
+        yield server

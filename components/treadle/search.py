@@ -1,0 +1,52 @@
+"""A search problem, free of any library that solves it: what a tuner (``treadle.adapters.ray``)
+needs to know, and what it calls."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from treadle.prepared import TuningData
+from treadle.records import Parameter
+
+# A candidate's whole resource; reports come at RUNGS, where weak candidates stop (ASHA with a
+# reduction factor of 3).
+UNITS = 9
+RUNGS = (1, 3, 9)
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number between two bounds, uniform or log-uniform."""
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few values."""
+
+    values: tuple[Parameter, ...]
+
+
+Dimension = Range | Choice
+# From the data, the family, its parameters and the threads it may use: yields (units used, score)
+# at each rung, higher better.
+Grow = Callable[[TuningData, str, dict[str, Parameter], int], Iterator[tuple[int, float]]]
+
+
+@dataclass(frozen=True)
+class SearchProblem:
+    """Candidates to try: ``spaces`` is family to parameter to dimension; ``first`` is the point in
+    each family's space that is tried before any is drawn, so that no family goes unseen."""
+
+    name: str
+    spaces: dict[str, dict[str, Dimension]]
+    first: dict[str, dict[str, Parameter]]
+    grow: Grow
+    data: Path
+    trials: int
+    budget_s: float
+    seed: int

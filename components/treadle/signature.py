@@ -1,0 +1,153 @@
+"""Read values as a model's features: the one piece of code that training, analysis, the server
+and batch scoring all go through.
+
+A number or boolean becomes float32 (null: NaN), a time epoch seconds in float64 (null: NaN; no
+zone means UTC), a category text (null: NULL_CATEGORY).
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from treadle.errors import DataError, nearest
+from treadle.records import Feature, Kind, Signature
+
+NULL_CATEGORY = "<null>"
+Column = npt.NDArray[np.float32] | npt.NDArray[np.float64] | npt.NDArray[np.object_]
+_TRUE = {"true", "t", "yes", "y", "1"}
+_FALSE = {"false", "f", "no", "n", "0"}
+
+
+class RowErrors(DataError):
+    """Rows that don't fit the signature: each by position, column and reason."""
+
+    def __init__(self, errors: Sequence[tuple[int, str, str]]) -> None:
+        self.errors = list(errors)
+        shown = "; ".join(f"row {row}, {name}: {why}" for row, name, why in self.errors[:5])
+        more = f" and {len(self.errors) - 5} more" if len(self.errors) > 5 else ""
+        super().__init__(shown + more)
+
+
+def encode_frame(frame: pd.DataFrame, signature: Signature) -> pd.DataFrame:
+    """Return the features of ``frame``, encoded, in the signature's order. Extra columns are
+    ignored. Raises DataError for a missing column or one that can't be read as its kind."""
+    missing = [name for name in signature.names if name not in frame.columns]
+    if missing:
+        known = [str(column) for column in frame.columns]
+        raise DataError(f"column {missing[0]!r} is missing{nearest(missing[0], known)}")
+    encoded = {f.name: _encode_series(frame[f.name], f) for f in signature.features}
+    return pd.DataFrame(encoded, index=frame.index)
+
+
+def encode_rows(rows: Sequence[Mapping[str, object]], signature: Signature) -> dict[str, Column]:
+    """Return the features of JSON rows, encoded, each of shape (n,). A column that a row leaves
+    out is null. Raises RowErrors that names every bad value."""
+    errors: list[tuple[int, str, str]] = []
+    columns: dict[str, Column] = {}
+    for feature in signature.features:
+        values = [row.get(feature.name) for row in rows]
+        columns[feature.name] = _encode_values(values, feature, errors)
+    if errors:
+        raise RowErrors(sorted(errors))
+    return columns
+
+
+def feeds(columns: Mapping[str, Column] | pd.DataFrame) -> dict[str, Column]:
+    """Return encoded columns as ONNX inputs of shape (n, 1)."""
+    return {str(name): np.asarray(columns[name]).reshape(-1, 1) for name in columns}
+
+
+def category(value: object) -> str:
+    """Return the text by which a category's value is known: 3 and 3.0 are the same one."""
+    if value is None or value is pd.NaT or (isinstance(value, float) and value != value):
+        return NULL_CATEGORY
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _encode_series(series: pd.Series, feature: Feature) -> Column:  # type: ignore[type-arg]
+    match feature.kind:
+        case Kind.CATEGORY:
+            if pd.api.types.is_string_dtype(series):
+                return series.astype(object).where(series.notna(), NULL_CATEGORY).to_numpy()
+            return np.array([category(value) for value in series], dtype=object)
+        case Kind.TIME:
+            return _epoch_seconds(series, feature.name)
+        case _:
+            return _numbers(series, feature)
+
+
+def _numbers(series: pd.Series, feature: Feature) -> npt.NDArray[np.float32]:  # type: ignore[type-arg]
+    if feature.kind is Kind.BOOLEAN and not pd.api.types.is_bool_dtype(series):
+        return _encode_all(series.tolist(), feature)
+    try:
+        numbers = pd.to_numeric(series, errors="raise")
+    except (ValueError, TypeError):
+        return _encode_all(series.tolist(), feature)
+    return numbers.to_numpy(dtype=np.float32, na_value=np.nan)
+
+
+def _encode_all(values: Sequence[object], feature: Feature) -> npt.NDArray[np.float32]:
+    """Read values one by one, so that the bad ones can be named."""
+    errors: list[tuple[int, str, str]] = []
+    cleaned = [None if v is None or v is pd.NA or v != v else v for v in values]
+    column = _encode_values(cleaned, feature, errors)
+    if errors:
+        raise RowErrors(errors)
+    return column.astype(np.float32)
+
+
+def _epoch_seconds(series: pd.Series, name: str) -> npt.NDArray[np.float64]:  # type: ignore[type-arg]
+    try:
+        times = pd.to_datetime(series, utc=True, errors="raise")
+    except (ValueError, TypeError) as error:
+        raise DataError(f"column {name!r} can't be read as times: {error}") from error
+    microseconds = times.astype("datetime64[us, UTC]").astype("int64").to_numpy()
+    return np.where(times.isna(), np.nan, microseconds / 1e6)
+
+
+def _encode_values(
+    values: Sequence[object], feature: Feature, errors: list[tuple[int, str, str]]
+) -> Column:
+    if feature.kind is Kind.CATEGORY:
+        return np.array([category(value) for value in values], dtype=object)
+    read = {Kind.TIME: _time, Kind.BOOLEAN: _boolean}.get(feature.kind, _number)
+    column = np.empty(len(values), dtype=np.float64 if feature.kind is Kind.TIME else np.float32)
+    for position, value in enumerate(values):
+        try:
+            column[position] = np.nan if value is None else read(value)
+        except (ValueError, TypeError, OverflowError):
+            column[position] = np.nan
+            errors.append((position, feature.name, f"{value!r:.60} is not a {feature.kind}"))
+    return column
+
+
+def _number(value: object) -> float:
+    if isinstance(value, int | float | str | np.number):
+        return float(value)
+    raise TypeError(value)
+
+
+def _boolean(value: object) -> float:
+    if isinstance(value, bool | np.bool_):
+        return float(value)
+    text = category(value).strip().lower()
+    if text in _TRUE | _FALSE:
+        return float(text in _TRUE)
+    raise ValueError(value)
+
+
+def _time(value: object) -> float:
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    if not isinstance(value, datetime):
+        raise TypeError(value)
+    return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,228 @@
+"""The spec: everything that describes one model, and nothing that describes a machine.
+
+Each section is what one stage takes; it reaches the step as JSON. Every field carries the words
+that ``treadle init`` writes beside it.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from treadle.records import Kind, Task
+
+
+class Section(BaseModel):
+    """A part of the spec: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Table(Section):
+    """One table to read."""
+
+    path: str = Field(
+        description="file or glob (CSV, TSV, JSON lines, Parquet; .gz, .zst or .zip too), or "
+        "package://PACKAGE/PATH for a file that an installed Python package ships"
+    )
+    delimiter: str | None = Field(default=None, description="CSV: found by itself when left out")
+    header: bool | None = Field(default=None, description="CSV: found by itself when left out")
+    names: list[str] | None = Field(default=None, description="CSV: names for the columns")
+    skip_rows: int = Field(default=0, ge=0, description="CSV: lines to skip at the top")
+    nulls: list[str] = Field(
+        default=["", "NA", "NULL", "null"], description="CSV: words that mean no value"
+    )
+
+
+class Source(Section):
+    """Where the rows come from: tables by name and the query that joins them."""
+
+    tables: dict[str, Table] = Field(description="the tables, by the names the query uses")
+    sql: str | None = Field(
+        default=None,
+        description="a DuckDB query over the tables; may be left out where there is only one",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        """``source: data.csv`` and ``source: {path: data.csv}`` mean one table named ``data``."""
+        if isinstance(value, str):
+            return {"tables": {"data": {"path": value}}}
+        if isinstance(value, dict) and "path" in value:
+            return {"tables": {"data": value}}
+        return value
+
+    @model_validator(mode="after")
+    def _query_where_needed(self) -> Self:
+        if not self.tables:
+            raise ValueError("names no table")
+        if len(self.tables) > 1 and not self.sql:
+            raise ValueError(f"has {len(self.tables)} tables, so it needs `sql` to join them")
+        return self
+
+
+class ColumnRule(Section):
+    """What you know of one column."""
+
+    kind: Kind | None = Field(default=None, description="number, boolean, category or time")
+    required: bool = Field(default=False, description="quarantine rows where it is null")
+    minimum: float | None = Field(default=None, description="quarantine rows below it")
+    maximum: float | None = Field(default=None, description="quarantine rows above it")
+    allowed: list[str] | None = Field(default=None, description="quarantine any other value")
+
+
+class Validation(Section):
+    """Stage 2: the gate before anything is learned."""
+
+    max_quarantined: float = Field(
+        default=0.05, ge=0, le=1, description="stop when a larger share of rows is quarantined"
+    )
+    min_rows: int = Field(default=50, ge=10, description="stop with fewer good rows than this")
+    columns: dict[str, ColumnRule] = Field(
+        default_factory=dict,
+        description="rules per column: kind, required, minimum, maximum, allowed",
+    )
+
+
+class SplitBy(StrEnum):
+    """How to part the rows."""
+
+    RANDOM = "random"
+    STRATUM = "stratum"
+    TIME = "time"
+    GROUP = "group"
+
+
+class Preprocessing(Section):
+    """Stage 3: which rows and columns the model learns from."""
+
+    exclude: list[str] = Field(default_factory=list, description="columns the model must not see")
+    split: SplitBy = Field(
+        default=SplitBy.RANDOM,
+        description="random, stratum (keeps class shares), time (train on the past) or group",
+    )
+    split_column: str | None = Field(
+        default=None, description="the column of a split by time or group"
+    )
+    test_share: float = Field(
+        default=0.2, gt=0, lt=0.9, description="share of rows held out for analysis"
+    )
+    onehot_up_to: int = Field(
+        default=8,
+        ge=0,
+        description="categories with more values than this are target-encoded, not one-hot",
+    )
+
+    @model_validator(mode="after")
+    def _column_where_needed(self) -> Self:
+        needed = self.split in (SplitBy.TIME, SplitBy.GROUP)
+        if needed and not self.split_column:
+            raise ValueError(f"split: {self.split.value} needs split_column")
+        if self.split_column and not needed:
+            raise ValueError(f"split_column is set, but split is {self.split.value}")
+        return self
+
+
+class Family(StrEnum):
+    """A kind of model."""
+
+    LINEAR = "linear"
+    HIST_GRADIENT_BOOSTING = "hist_gradient_boosting"
+    FOREST = "forest"
+
+
+class MetricName(StrEnum):
+    """What the search optimises and the gate compares."""
+
+    AUTO = "auto"
+    RMSE = "rmse"
+    MAE = "mae"
+    R2 = "r2"
+    ROC_AUC = "roc_auc"
+    LOG_LOSS = "log_loss"
+    ACCURACY = "accuracy"
+
+
+class TrainingOptions(Section):
+    """Stage 4: the search."""
+
+    families: Annotated[list[Family], Field(min_length=1)] = Field(
+        default=list(Family), description="linear, hist_gradient_boosting, forest"
+    )
+    trials: int = Field(default=16, ge=1, description="how many candidates to try")
+    budget_s: float = Field(
+        default=120.0, gt=0, description="seconds after which no new candidate starts"
+    )
+    tuning_share: float = Field(
+        default=0.2, gt=0, lt=0.9, description="share of the training rows that scores candidates"
+    )
+    metric: MetricName = Field(
+        default=MetricName.AUTO,
+        description="rmse, mae, r2 · roc_auc, log_loss, accuracy; auto: rmse, roc_auc (binary), "
+        "log_loss (multi-class)",
+    )
+    seed: int = Field(default=0, ge=0, description="one seed for everything that is drawn")
+
+
+class Analysis(Section):
+    """Stage 5: how good it is, for whom, and whether it may go live."""
+
+    slices: list[str] = Field(
+        default_factory=list, description="columns whose values are looked at one by one"
+    )
+    bootstrap: int = Field(default=200, ge=20, description="rounds behind each interval")
+    must_beat_by: float = Field(
+        default=0.0,
+        ge=0,
+        description="how much of the champion's error a challenger must take off (0.01: 1 %)",
+    )
+
+
+class Feedback(Section):
+    """Stage 8: when to retrain."""
+
+    window: str | None = Field(
+        default=None,
+        pattern=r"^\d+d$",
+        description="look at the last so many days of the held-out rows, as in 30d",
+    )
+    watch_at: float = Field(
+        default=0.1, gt=0, lt=1, description="Jensen-Shannon distance worth a look"
+    )
+    drift_at: float = Field(default=0.2, gt=0, lt=1, description="... that counts as drift")
+    retrain_at: float = Field(
+        default=0.1, gt=0, description="retrain when the metric is worse by this share"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.watch_at > self.drift_at:
+            raise ValueError(f"watch_at {self.watch_at} is above drift_at {self.drift_at}")
+        return self
+
+
+class Spec(Section):
+    """A model, from its table to its feedback."""
+
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9-]{0,62}$", description="lower case letters, digits and dashes"
+    )
+    description: str = Field(default="", description="what it is for, in one sentence")
+    owner: str = Field(default="", description="whom to ask")
+    target: str = Field(description="the column to predict")
+    task: Task | None = Field(
+        default=None, description="regression, binary or multiclass; found by itself if left out"
+    )
+    source: Source = Field(description="a path, or tables and the query that joins them")
+    validation: Validation = Validation()
+    preprocessing: Preprocessing = Preprocessing()
+    training: TrainingOptions = TrainingOptions()
+    analysis: Analysis = Analysis()
+    feedback: Feedback = Feedback()
+
+    @model_validator(mode="after")
+    def _target_is_no_feature(self) -> Self:
+        if self.target in self.preprocessing.exclude:
+            raise ValueError(f"the target {self.target!r} can't be excluded")
+        return self

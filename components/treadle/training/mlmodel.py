@@ -1,0 +1,38 @@
+"""The bundle in MLflow's words, so that ``mlflow.onnx.load_model`` takes it as it is.
+
+Written as text, after MLflow's documented model format, because importing MLflow takes longer
+than all the rest of the step.
+"""
+
+import json
+
+import yaml
+
+from treadle.bundle import ONNX
+from treadle.records import Kind, Signature
+
+_TYPES = {
+    Kind.NUMBER: "float",
+    Kind.BOOLEAN: "float",
+    Kind.CATEGORY: "string",
+    Kind.TIME: "double",
+}
+
+
+def render(signature: Signature, has_onnx: bool) -> str:
+    """Return the text of the MLmodel file."""
+    inputs = [
+        {"name": f.name, "type": _TYPES[f.kind], "required": not f.nullable}
+        for f in signature.features
+    ]
+    output = "string" if signature.task.is_classification else "float"
+    outputs = [{"name": signature.target, "type": output, "required": True}]
+    document: dict[str, object] = {
+        "signature": {"inputs": json.dumps(inputs), "outputs": json.dumps(outputs), "params": None}
+    }
+    if has_onnx:
+        document["flavors"] = {
+            "onnx": {"data": ONNX, "providers": ["CPUExecutionProvider"]},
+            "python_function": {"loader_module": "mlflow.onnx", "data": ONNX},
+        }
+    return yaml.safe_dump(document, allow_unicode=True, sort_keys=True)

@@ -1,0 +1,76 @@
+"""The two transformers that scikit-learn doesn't have. They are part of a model's pipeline, so
+they live where every stage and the exporter can see them.
+"""
+
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, TransformerMixin
+
+DAY_S = 86_400.0
+YEAR_S = 365.2425 * DAY_S
+WEEK_S = 7 * DAY_S
+# 1970-01-01 was a Thursday: three days into a week that starts on Monday.
+WEEK_OFFSET_S = 3 * DAY_S
+PARTS = ("hour", "weekday", "season", "hour_sin", "hour_cos", "season_sin", "season_cos", "null")
+
+
+class TimeParts(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Times, as epoch seconds in float64 of shape (n, 1), to PARTS in float32 of shape (n, 8).
+
+    ``hour`` is 0 to 24, ``weekday`` 0 to 7 from Monday, ``season`` 0 to 1 over the mean Gregorian
+    year; the sines and cosines close the circles. A null gives zeros and ``null`` = 1. The exporter
+    builds the same arithmetic as an ONNX graph (training/onnx_export.py).
+    """
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn nothing but the number of inputs."""
+        self.n_features_in_ = 1
+        return self
+
+    def transform(self, X: Any) -> npt.NDArray[np.float32]:
+        """Return the parts."""
+        seconds = np.asarray(X, dtype=np.float64).reshape(-1, 1)
+        null = np.isnan(seconds)
+        known = np.where(null, 0.0, seconds)
+        phases = [
+            _phase(known, DAY_S),
+            _phase(known + WEEK_OFFSET_S, WEEK_S),
+            _phase(known, YEAR_S),
+        ]
+        day, week, year = (p.astype(np.float32) for p in phases)
+        turn = np.float32(2 * np.pi)
+        parts = [
+            day * np.float32(24), week * np.float32(7), year,
+            np.sin(day * turn), np.cos(day * turn), np.sin(year * turn), np.cos(year * turn),
+        ]  # fmt: skip
+        zeroed = [np.where(null, np.float32(0), part) for part in parts]
+        return np.hstack([*zeroed, null.astype(np.float32)])
+
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
+        """Return the names of the parts."""
+        stem = "time" if input_features is None else str(input_features[0])
+        return np.array([f"{stem}_{part}" for part in PARTS], dtype=object)
+
+
+def _phase(seconds: npt.NDArray[np.float64], period_s: float) -> npt.NDArray[np.float64]:
+    turns = seconds / period_s
+    return turns - np.floor(turns)
+
+
+class ToFloat32(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Cast to float32, as the ONNX graph computes, so that both see the same numbers."""
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn nothing but the number of inputs."""
+        self.n_features_in_ = np.asarray(X).shape[1]
+        return self
+
+    def transform(self, X: Any) -> npt.NDArray[np.float32]:
+        """Return X as float32."""
+        return np.asarray(X, dtype=np.float32)
+
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
+        """Return the names unchanged."""
+        return np.asarray(input_features, dtype=object)

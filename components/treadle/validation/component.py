@@ -1,0 +1,53 @@
+"""Validation as a Kubeflow component."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from treadle.config import STEP_IMAGE
+
+
+@dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
+def validate_data(
+    snapshot: str,
+    target: str,
+    options: str,
+    champion: str,
+    quarantine: dsl.Output[dsl.Dataset],
+    page: dsl.Output[dsl.HTML],
+) -> NamedTuple("Validated", [("accepted", str), ("profile", str)]):
+    """Profile a snapshot, set bad rows aside; return the digests of the good rows and of their
+    profile.
+
+    Args:
+        snapshot: Digest of the rows.
+        target: The column to predict.
+        options: The spec's section, as JSON.
+        champion: Digest of the serving model, whose schema is enforced; empty for none.
+        quarantine: The rows set aside, as Parquet, with their reasons.
+        page: What was found, for a reader.
+    """
+    from treadle.step import step
+
+    with step("validate") as run:
+        from pathlib import Path
+
+        from treadle import bundle, profiles, runtime, snapshots
+        from treadle.spec import Validation
+        from treadle.validation import gate
+        from treadle.validation import page as pages
+
+        store = runtime.object_store()
+        taken = snapshots.load(snapshot, store)
+        reference = bundle.profile_of(champion, store) if champion else None
+        limits = Validation.model_validate_json(options)
+        result = gate.run(taken, target, limits, reference, store, Path(quarantine.path))
+        Path(page.path).write_text(pages.render(result, taken.rows, target), encoding="utf-8")
+        digests = (result.accepted.digest, profiles.keep(result.profile, store))
+        run.result(
+            page=page.path,
+            accepted=result.accepted.rows,
+            quarantined=taken.rows - result.accepted.rows,
+            findings=[finding.words for finding in result.findings],
+        )
+    return digests

@@ -1,0 +1,1 @@
+"""The graphs, the spec file, the launchers and the command line."""

@@ -1,0 +1,41 @@
+"""A spec as the arguments of the graphs."""
+
+from treadle.spec import Spec
+
+
+def training_arguments(
+    spec: Spec, fingerprint: str, champion: str, run_id: str
+) -> dict[str, object]:
+    """Return the training graph's arguments: each stage gets its own section, so that a changed
+    section leaves the other stages' caches alone.
+
+    ``fingerprint`` stands for the source's content, ``champion`` is the digest of the serving
+    model (empty for none).
+    """
+    return {
+        "model": spec.name,
+        "target": spec.target,
+        "task": spec.task.value if spec.task else "",
+        "source": spec.source.model_dump_json(),
+        "fingerprint": fingerprint,
+        "validation": spec.validation.model_dump_json(),
+        "preprocessing": spec.preprocessing.model_dump_json(),
+        "training": spec.training.model_dump_json(),
+        "analysis": spec.analysis.model_dump_json(),
+        "metric": spec.training.metric.value,
+        "tuning_share": spec.training.tuning_share,
+        "seed": spec.training.seed,
+        "spec": spec.model_dump_json(),
+        "champion": champion,
+        "run_id": run_id,
+    }
+
+
+def feedback_arguments(spec: Spec) -> dict[str, object]:
+    """Return the feedback graph's arguments: the rows are those that training held out."""
+    return {
+        "model": spec.name,
+        "snapshot": "",
+        "options": spec.feedback.model_dump_json(),
+        "metric": spec.training.metric.value,
+    }

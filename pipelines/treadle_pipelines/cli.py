@@ -1,0 +1,217 @@
+"""The command line. Results go to stdout, progress and faults to stderr; ``--json`` is for
+machines. Exit code 0: done, 1: failed, 2: misuse, 3: a gate said no.
+
+Imports are late: ``treadle --help`` must not wait for a model library.
+"""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from treadle.errors import EnvironmentFault, SpecError, TreadleError, from_os_error
+
+app = typer.Typer(
+    name="treadle",
+    help="Takes a table and keeps a good model of it in production.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+Home = Annotated[
+    Path | None,
+    typer.Option("--home", help="Directory of objects, registry and runs. [.treadle]"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec file.")]
+
+
+def main() -> None:
+    """Run the command line; faults that have words end in one line, not in a traceback."""
+    try:
+        app()
+    except TreadleError as error:
+        _end(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _end("interrupted; run it again to go on from what was finished", 130)
+    except BrokenPipeError:
+        # Who reads our output has gone, as `head` does: no fault of anyone's.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        known = from_os_error(error)
+        if known is None:
+            raise
+        _end(str(known), known.exit_code)
+
+
+def _end(words: str, code: int) -> None:
+    print(f"treadle: {words}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _set_home(home: Path | None) -> None:
+    """Make ``--home`` a setting like any other, before the settings are read."""
+    if home is not None:
+        os.environ["TREADLE_HOME"] = str(home)
+
+
+@app.command()
+def init(
+    table: Annotated[str, typer.Argument(help="CSV, JSON lines or Parquet file.")],
+    target: Annotated[str, typer.Option("--target", help="The column to predict.")],
+    out: Annotated[Path | None, typer.Option("-o", help="The spec to write. [NAME.yaml]")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a spec inferred from a table, every choice commented."""
+    from treadle_pipelines import init as inits
+
+    stem = re.sub(r"[^a-z0-9]+", "-", Path(table).name.split(".")[0].lower()).strip("-")
+    name = stem if stem[:1].isalpha() else f"model-{stem}".rstrip("-")
+    path = out or Path(f"{name}.yaml")
+    spec, why = inits.infer(str(Path(table).absolute()) if "://" not in table else table, target,
+                            name[:63])  # fmt: skip
+    inits.write(path, inits.render(spec, why))
+    if as_json:
+        print(json.dumps({"spec": str(path), "task": spec.task, "why": why}, ensure_ascii=False))
+    else:
+        print(f"wrote {path}\nnext: treadle run {path}")
+
+
+@app.command()
+def run(spec: SpecPath, home: Home = None, as_json: AsJson = False) -> None:
+    """Run the whole pipeline here: table to served champion, or the gate's reasons."""
+    _set_home(home)
+    from rich.console import Console
+
+    from treadle import runtime
+    from treadle_pipelines import local, run_report, spec_file
+    from treadle_pipelines.display import shown
+
+    loaded = spec_file.load(spec)
+    with shown(Console(stderr=True)) as show:
+        done = local.run(loaded, show)
+    path = run_report.write(done, loaded, runtime.settings().home)
+    summary = run_report.summary(done, loaded, path)
+    if as_json:
+        print(json.dumps(summary, ensure_ascii=False))
+    else:
+        _print_run(summary)
+    if not summary["promoted"]:
+        sys.exit(3)
+
+
+def _print_run(summary: dict[str, Any]) -> None:
+    name, metric = summary["model"], summary["metric"]
+    state = "champion" if summary["promoted"] else "challenger; the champion stays"
+    print(f"\n{name} version {summary['version']} ({summary['semver']}) is the {state}")
+    print(
+        f"  {metric['metric']} {metric['value']:.4g} ({metric['low']:.4g} … {metric['high']:.4g})"
+    )
+    for reason in summary["reasons"]:
+        print(f"  {reason}")
+    if summary["promoted"]:
+        prediction = summary["prediction"]
+        print(f"\nasked over HTTP:  POST /v1/models/{name}/predict\n  {prediction['request']}")
+        print(f"answered:\n  {prediction['answer']}")
+        print("\nserve it: treadle serve")
+    print(f"report:   {summary['report']}")
+
+
+@app.command(name="compile")
+def compile_(
+    spec: SpecPath,
+    out: Annotated[Path, typer.Option("-o", help="The file to write (.yaml).")],
+    graph: Annotated[str, typer.Option(help="training or feedback")] = "training",
+    as_json: AsJson = False,
+) -> None:
+    """Compile the graph to Kubeflow Pipelines IR, with the spec as its defaults."""
+    from treadle_pipelines import compiling, spec_file
+
+    compiling.write(spec_file.load(spec), graph, out)
+    print(json.dumps({"ir": str(out)}) if as_json else f"wrote {out}")
+
+
+@app.command()
+def models(
+    name: Annotated[str | None, typer.Argument(help="One model; all if left out.")] = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show models, or one model's versions: aliases, metrics, lineage."""
+    _set_home(home)
+    from treadle_pipelines import listing
+
+    print(listing.of_model(name, as_json) if name else listing.of_all(as_json))
+
+
+@app.command()
+def predict(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The model.")],
+    table: Annotated[str, typer.Argument(metavar="INPUT", help="CSV, JSON lines or Parquet.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", help="Parquet or CSV file; else CSV on stdout.")
+    ] = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a table with the champion, by the code that serves it."""
+    _set_home(home)
+    from treadle_pipelines import batch
+
+    summary = batch.score(name, table, out)
+    if as_json:
+        print(json.dumps(summary, ensure_ascii=False))
+    elif out is not None:
+        print(f"wrote {summary['rows']:,} predictions of {name} "
+              f"version {summary['version']} to {out}")  # fmt: skip
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 3000,
+    home: Home = None,
+) -> None:
+    """Serve every champion in the registry over HTTP, until interrupted."""
+    _set_home(home)
+    from treadle import runtime
+
+    _check_port(host, port)
+    settings = runtime.settings()
+    names = runtime.registry().names()
+    example = names[0] if names else "NAME"
+    print(
+        f"serving {', '.join(names) or 'no model yet'} from {settings.home}\n"
+        f"  http://{host}:{port}/v1/models\n  POST http://{host}:{port}/v1/models/{example}/predict",
+        file=sys.stderr,
+    )
+    os.environ.update(settings.as_environment())
+    command = [sys.executable, "-m", "treadle_serving", "--host", host, "--port", str(port)]
+    os.execv(sys.executable, command)
+
+
+def _check_port(host: str, port: int) -> None:
+    import socket
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except socket.gaierror as error:
+            raise SpecError(f"--host {host!r} is no address of this machine") from error
+        except OSError as error:
+            raise EnvironmentFault(
+                f"port {port} on {host} can't be used ({error.strerror}): end what uses it, or "
+                "choose another with --port"
+            ) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Compile a graph to Kubeflow Pipelines IR."""
+
+import os
+import warnings
+from pathlib import Path
+
+from treadle.errors import SpecError, nearest
+from treadle.spec import Spec
+from treadle_pipelines.arguments import feedback_arguments, training_arguments
+
+GRAPHS = ("training", "feedback")
+
+
+def write(spec: Spec, graph: str, out: Path) -> None:
+    """Compile a graph with the spec as its defaults to ``out`` (.yaml). Raises SpecError for an
+    unknown graph, another ending, or a directory that isn't there."""
+    if graph not in GRAPHS:
+        raise SpecError(f"--graph {graph!r} is none of {', '.join(GRAPHS)}{nearest(graph, GRAPHS)}")
+    if out.suffix not in (".yaml", ".yml"):
+        raise SpecError(f"-o {out} must end in .yaml")
+    if not out.absolute().parent.is_dir():
+        raise SpecError(f"-o {out}: there is no directory {out.parent}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from kfp import compiler
+
+        from treadle_pipelines import graphs
+    # On a cluster the run's name and the source's state are known only there.
+    arguments = (
+        training_arguments(spec, fingerprint="", champion="", run_id=spec.name)
+        if graph == "training"
+        else feedback_arguments(spec)
+    )
+    aside = out.with_name(f".{out.stem}.{os.getpid()}.yaml")
+    try:
+        compiler.Compiler().compile(
+            getattr(graphs, f"{graph}_pipeline"), str(aside), pipeline_parameters=arguments
+        )
+        aside.replace(out)
+    finally:
+        aside.unlink(missing_ok=True)

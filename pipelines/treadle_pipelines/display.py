@@ -1,0 +1,115 @@
+"""Show a run's events to a person: one line a stage, and while a stage runs, what it is doing.
+
+On a terminal the line of the running stage lives; elsewhere plain lines are written.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.status import Status
+
+from treadle_pipelines.local import STAGES, Event
+
+_DOING = {
+    "ingest": "reading the source",
+    "validate": "looking at every column",
+    "preprocess": "choosing features, parting rows",
+    "train": "searching",
+    "analyse": "measuring on held-out rows",
+    "register": "registering the version",
+    "deploy": "starting the server, asking it",
+    "feedback": "looking at later rows",
+}
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[Callable[[Event], None]]:
+    """Yield a function that takes events and shows them on ``console``."""
+    if console.is_terminal:
+        with console.status("starting", spinner="dots") as status:
+            yield _Display(console, status)
+    else:
+        yield _Display(console, None)
+
+
+class _Display:
+    def __init__(self, console: Console, status: Status | None) -> None:
+        self._console = console
+        self._status = status
+        self._began: dict[str, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        match event["kind"]:
+            case "started":
+                self._began[event["stage"]] = event["at"]
+                self._now(event["stage"], _DOING.get(event["stage"], ""))
+            case "finished":
+                stage = event["stage"]
+                seconds = event["at"] - self._began[stage]
+                self._line(stage, outcome(stage, event["results"]), seconds)
+                if self._status:
+                    self._status.update("…")
+            case "trial":
+                self._trial(event)
+            case "message" if self._status is None:
+                self._console.print(f"  {event['words']}", highlight=False, markup=False)
+
+    def _now(self, stage: str, words: str) -> None:
+        if self._status:
+            self._status.update(f"[bold]{stage}[/]  {words}")
+        else:
+            self._console.print(f"  {stage}: {words} …", highlight=False, markup=False)
+
+    def _trial(self, event: Event) -> None:
+        score, best = event["score"], event["best"]
+        words = f"trial {event['done']}/{event['wanted']} {event['family']}"
+        words += f": {score:.4g}" if score is not None else ": failed"
+        words += f" (best {best:.4g})" if best is not None else ""
+        if self._status:
+            self._status.update(f"[bold]train[/]  {words}")
+        else:
+            self._console.print(f"    {words}", highlight=False, markup=False)
+
+    def _line(self, stage: str, words: str, seconds: float) -> None:
+        number = f"{STAGES.index(stage) + 1}/{len(STAGES)}"
+        self._console.print(
+            f"[green]✔[/] [dim]{number}[/] [bold]{stage:<10}[/] {words} [dim]{seconds:.1f} s[/]",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def outcome(stage: str, results: dict[str, Any]) -> str:
+    """Say in one line what a stage came to."""
+    get = results.get
+    match stage:
+        case "ingest":
+            return f"{get('rows'):,} rows, {get('columns')} columns → snapshot {get('digest')[:12]}"
+        case "validate":
+            words = f"{get('accepted'):,} good rows"
+            words += f", {get('quarantined'):,} set aside" if get("quarantined") else ""
+            noticed = len(get("findings", []))
+            return words + (f", {noticed} things noticed" if noticed else "")
+        case "preprocess":
+            words = f"{get('train'):,} rows to learn from, {get('test'):,} held out"
+            return words + (f" (from {get('cutoff')[:10]})" if get("cutoff") else "")
+        case "train":
+            best = f"{get('score'):.4g}"
+            return f"{get('trials')} trials, best {get('family')} ({get('metric')} score {best})"
+        case "analyse":
+            says = "yes" if get("passed") else "no"
+            interval = f"{get('low'):.4g} … {get('high'):.4g}"
+            return f"{get('metric')} {get('value'):.4g} ({interval}), the gate says {says}"
+        case "register":
+            return f"version {get('version')} ({get('semver')}), bundle {get('digest')[:12]}"
+        case "deploy" if get("promoted"):
+            return f"champion, answers over HTTP in {get('latency_ms'):.1f} ms"
+        case "deploy":
+            return "kept as challenger; the champion stays"
+        case "feedback":
+            return f"{get('verdict')}, on {get('rows'):,} later rows"
+        case _:
+            return ""

@@ -1,0 +1,278 @@
+"""The launcher for this machine: runs the graphs with ``kfp.local``, each step a process of its
+own, and shows how they get on.
+
+Steps whose inputs haven't changed are taken from kfp.local's cache, so an interrupted run goes on
+from what was finished. What kfp and the steps print goes to the run's log; people see the events
+that the steps report.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from treadle import runtime
+from treadle.config import Settings
+from treadle.errors import EnvironmentFault, TreadleError, from_os_error
+from treadle.progress import EVENTS_VARIABLE
+from treadle.spec import Spec
+from treadle.step import LAUNCHER_VARIABLE
+from treadle_pipelines.arguments import feedback_arguments, training_arguments
+
+STAGES = ("ingest", "validate", "preprocess", "train", "analyse", "register", "deploy", "feedback")
+RUN_VARIABLE = "TREADLE_RUN_ID"
+Event = dict[str, Any]
+
+
+class StepFailed(TreadleError):
+    """A step ended with a fault that it put into words itself."""
+
+    def __init__(self, stage: str, words: str, exit_code: int) -> None:
+        super().__init__(f"{stage}: {words}")
+        self.exit_code = exit_code
+
+
+@dataclass
+class StepTimes:
+    """What a step cost. ``overhead_s`` is all that isn't its own work: starting a process,
+    imports, kfp's bookkeeping."""
+
+    stage: str
+    work_s: float
+    overhead_s: float
+    cached: bool = False
+
+
+@dataclass
+class Run:
+    """A run under way or done: its directory, what each stage reported, what each step cost."""
+
+    run_id: str
+    directory: Path
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    times: list[StepTimes] = field(default_factory=list)
+    failure: tuple[str, str, int] | None = None
+    seconds: float = 0.0
+
+
+def run(spec: Spec, show: Callable[[Event], None]) -> Run:
+    """Run the training graph and, where it promoted, the feedback graph.
+
+    ``show`` gets every event as it comes. Raises StepFailed with the step's own words and exit
+    code, KeyboardInterrupt when interrupted; either way no process is left behind.
+    """
+    from treadle.ingestion.sources import fingerprint
+
+    settings = runtime.settings()
+    check_home(settings)
+    seen = fingerprint(spec.source)
+    with _only_run(settings, spec.name):
+        started = time.monotonic()
+        current = _new_run(settings, spec)
+        champion = runtime.registry().aliased(spec.name, "champion")
+        digest = champion.digest if champion else ""
+        arguments = training_arguments(spec, seen, digest, current.run_id)
+        with _observed(current, show), _no_process_left(current):
+            _execute(current, settings, "training_pipeline", arguments)
+            if current.results.get("deploy", {}).get("promoted"):
+                _execute(current, settings, "feedback_pipeline", feedback_arguments(spec))
+        current.seconds = time.monotonic() - started
+    return current
+
+
+def check_home(settings: Settings) -> None:
+    """Make sure that the home can be written to. Raises EnvironmentFault in words."""
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        probe = settings.home / f".writable-{os.getpid()}"
+        probe.write_bytes(b"treadle" * 1024)
+        probe.unlink()
+    except OSError as error:
+        known = from_os_error(error)
+        raise known or EnvironmentFault(
+            f"the home {settings.home} can't be used: {error.strerror}; name another with --home"
+        ) from error
+
+
+@contextlib.contextmanager
+def _only_run(settings: Settings, model: str) -> Iterator[None]:
+    """Let one run a model at a time write to this home."""
+    locks = settings.home / "locks"
+    locks.mkdir(exist_ok=True)
+    with (locks / model).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EnvironmentFault(
+                f"another run of {model!r} is under way in {settings.home}: wait for it, or end it"
+            ) from None
+        yield
+
+
+def _new_run(settings: Settings, spec: Spec) -> Run:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
+    run_id = f"{spec.name}-{stamp}"
+    directory = settings.home / "runs" / run_id
+    directory.mkdir(parents=True)
+    (directory / "spec.json").write_text(spec.model_dump_json(indent=1), encoding="utf-8")
+    return Run(run_id, directory)
+
+
+def _execute(current: Run, settings: Settings, graph: str, arguments: dict[str, object]) -> None:
+    """Run one graph with kfp.local; its own output goes to the run's log."""
+    with (current.directory / "run.log").open("a", encoding="utf-8") as log:
+        with (
+            contextlib.redirect_stdout(log),
+            _environment(current, settings),
+            warnings.catch_warnings(),
+        ):
+            # kfp warns that our steps' image isn't Python's own: here its interpreter is ours.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            from kfp import local
+
+            from treadle_pipelines import graphs
+
+            local.init(
+                runner=local.SubprocessRunner(use_venv=False),
+                pipeline_root=str(settings.home / "steps"),
+                enable_caching=True,
+                cache_root=str(settings.home / "cache" / "steps"),
+            )
+            try:
+                getattr(graphs, graph)(**arguments)
+            except RuntimeError as error:
+                raise _failure(current, error) from error
+
+
+def _failure(current: Run, error: RuntimeError) -> TreadleError:
+    """Find the failed step's own words; kfp only says that it failed."""
+    time.sleep(0.3)  # the observer reads the last events
+    if current.failure:
+        stage, words, code = current.failure
+        if code == 130:
+            raise KeyboardInterrupt
+        log = current.directory / "run.log"
+        return StepFailed(
+            stage, f"{words}; the log is {log}" if "a fault in" in words else words, code
+        )
+    log = current.directory / "run.log"
+    return TreadleError(f"a step ended without a word ({error}); the log is {log}")
+
+
+@contextlib.contextmanager
+def _environment(current: Run, settings: Settings) -> Iterator[None]:
+    """Give the steps their settings through the environment, as a pod would get them."""
+    given = settings.as_environment() | {
+        EVENTS_VARIABLE: str(current.directory / "events.jsonl"),
+        LAUNCHER_VARIABLE: str(os.getpid()),
+        RUN_VARIABLE: current.run_id,
+    }
+    former = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name, value in former.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _observed(current: Run, show: Callable[[Event], None]) -> Iterator[None]:
+    """Follow the events while the graph runs."""
+    path = current.directory / "events.jsonl"
+    path.touch()
+    done = threading.Event()
+
+    def follow() -> None:
+        with path.open(encoding="utf-8") as events:
+            while True:
+                last_look = done.is_set()
+                for line in events:
+                    event = json.loads(line)
+                    _take_in(current, event)
+                    show(event)
+                if last_look:
+                    return
+                time.sleep(0.1)
+
+    observer = threading.Thread(target=follow, name="observer", daemon=True)
+    observer.start()
+    try:
+        yield
+    finally:
+        done.set()
+        observer.join()
+        _add_up(current, path)
+
+
+def _take_in(current: Run, event: Event) -> None:
+    match event["kind"]:
+        case "finished":
+            current.results[event["stage"]] = event["results"]
+        case "failed":
+            current.failure = (event["stage"], event["error"], event["exit_code"])
+
+
+def _add_up(current: Run, path: Path) -> None:
+    """Work out what each step cost beyond its own work: from the end of the step before (or the
+    process's start) to its own end, less its work without imports."""
+    events = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    begun: dict[str, Event] = {}
+    for event in events:
+        if event["kind"] == "started":
+            begun[event["stage"]] = event
+        elif event["kind"] == "finished":
+            stage = event["stage"]
+            whole = event["at"] - begun[stage]["process_started"]
+            work = event["work_s"] - event["import_s"]
+            current.times.append(StepTimes(stage, work, max(whole - work, 0.0)))
+
+
+@contextlib.contextmanager
+def _no_process_left(current: Run) -> Iterator[None]:
+    """End every process of this run that is still there when the block is left."""
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+        end_processes(current.run_id)
+
+
+def end_processes(run_id: str, patience_s: float = 8.0) -> None:
+    """Ask the run's processes to end; after ``patience_s`` make them."""
+    import psutil
+
+    def of_run() -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.pid != os.getpid() and process.environ().get(RUN_VARIABLE) == run_id:
+                    found.append(process)
+        return found
+
+    left = of_run()
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(signal.SIGINT if sys.platform != "win32" else signal.SIGTERM)
+    _, stubborn = psutil.wait_procs(left, timeout=patience_s)
+    for process in [*stubborn, *of_run()]:
+        with contextlib.suppress(psutil.Error):
+            process.kill()

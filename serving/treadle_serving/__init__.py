@@ -1,0 +1,1 @@
+"""The model server: every champion in the registry, answered from its bundle."""
