@@ -8,9 +8,10 @@ from pathlib import Path
 from treadle.prepared import TuningData
 from treadle.records import Parameter
 
-# A candidate's whole resource; reports come at RUNGS, where weak candidates stop (ASHA with a
-# reduction factor of 3).
+# A candidate's whole resource; reports come at RUNGS, where weak candidates stop: of those of its
+# family that came so far, one in REDUCTION goes on.
 UNITS = 9
+REDUCTION = 3
 RUNGS = (1, 3, 9)
 
 

@@ -13,16 +13,21 @@ YEAR_S = 365.2425 * DAY_S
 WEEK_S = 7 * DAY_S
 # 1970-01-01 was a Thursday: three days into a week that starts on Monday.
 WEEK_OFFSET_S = 3 * DAY_S
-PARTS = ("hour", "weekday", "season", "hour_sin", "hour_cos", "season_sin", "season_cos", "null")
+DAILY = ("hour", "weekday", "hour_sin", "hour_cos", "null")
+SEASONAL = ("season", "season_sin", "season_cos")
 
 
 class TimeParts(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Times, as epoch seconds in float64 of shape (n, 1), to PARTS in float32 of shape (n, 8).
+    """Times, as epoch seconds in float64 of shape (n, 1), to float32 parts of shape (n, 5 or 8).
 
-    ``hour`` is 0 to 24, ``weekday`` 0 to 7 from Monday, ``season`` 0 to 1 over the mean Gregorian
-    year; the sines and cosines close the circles. A null gives zeros and ``null`` = 1. The exporter
-    builds the same arithmetic as an ONNX graph (training/onnx_export.py).
+    ``hour`` is 0 to 24, ``weekday`` 0 to 7 from Monday; with ``seasonal`` there is also ``season``,
+    0 to 1 over the mean Gregorian year. Sines and cosines close the circles. A null gives zeros
+    and ``null`` = 1. The exporter builds the same arithmetic as an ONNX graph
+    (training/onnx_export.py).
     """
+
+    def __init__(self, seasonal: bool = True) -> None:
+        self.seasonal = seasonal
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn nothing but the number of inputs."""
@@ -34,29 +39,26 @@ class TimeParts(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         seconds = np.asarray(X, dtype=np.float64).reshape(-1, 1)
         null = np.isnan(seconds)
         known = np.where(null, 0.0, seconds)
-        phases = [
-            _phase(known, DAY_S),
-            _phase(known + WEEK_OFFSET_S, WEEK_S),
-            _phase(known, YEAR_S),
-        ]
-        day, week, year = (p.astype(np.float32) for p in phases)
         turn = np.float32(2 * np.pi)
-        parts = [
-            day * np.float32(24), week * np.float32(7), year,
-            np.sin(day * turn), np.cos(day * turn), np.sin(year * turn), np.cos(year * turn),
-        ]  # fmt: skip
+        day = _phase(known, DAY_S)
+        week = _phase(known + WEEK_OFFSET_S, WEEK_S)
+        parts = [day * np.float32(24), week * np.float32(7), np.sin(day * turn), np.cos(day * turn)]
+        if self.seasonal:
+            year = _phase(known, YEAR_S)
+            parts += [year, np.sin(year * turn), np.cos(year * turn)]
         zeroed = [np.where(null, np.float32(0), part) for part in parts]
-        return np.hstack([*zeroed, null.astype(np.float32)])
+        return np.hstack([*zeroed[:4], null.astype(np.float32), *zeroed[4:]])
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
         """Return the names of the parts."""
         stem = "time" if input_features is None else str(input_features[0])
-        return np.array([f"{stem}_{part}" for part in PARTS], dtype=object)
+        parts = DAILY + (SEASONAL if self.seasonal else ())
+        return np.array([f"{stem}_{part}" for part in parts], dtype=object)
 
 
-def _phase(seconds: npt.NDArray[np.float64], period_s: float) -> npt.NDArray[np.float64]:
+def _phase(seconds: npt.NDArray[np.float64], period_s: float) -> npt.NDArray[np.float32]:
     turns = seconds / period_s
-    return turns - np.floor(turns)
+    return (turns - np.floor(turns)).astype(np.float32)
 
 
 class ToFloat32(TransformerMixin, BaseEstimator):  # type: ignore[misc]

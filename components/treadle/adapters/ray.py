@@ -19,7 +19,7 @@ from treadle.errors import ModelError
 from treadle.prepared import load_tuning
 from treadle.progress import emit, say
 from treadle.records import Parameter, Trial
-from treadle.search import RUNGS, UNITS, Choice, Range, SearchProblem
+from treadle.search import REDUCTION, RUNGS, UNITS, Choice, Range, SearchProblem
 
 # Before ray is imported: no usage reports, its own output tables off, no stale warnings.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -30,7 +30,7 @@ os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_
 
 import ray
 from ray import tune
-from ray.tune.schedulers import AsyncHyperBandScheduler
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
@@ -97,9 +97,7 @@ def _tuner(problem: SearchProblem, directory: Path, cores: int) -> "tune.Tuner":
             metric="score",
             mode="max",
             search_alg=searcher,
-            scheduler=AsyncHyperBandScheduler(
-                time_attr="units", grace_period=RUNGS[0], max_t=UNITS, reduction_factor=3
-            ),
+            scheduler=_AshaByFamily(),
             num_samples=problem.trials,
             time_budget_s=problem.budget_s,
             reuse_actors=True,
@@ -164,6 +162,43 @@ class _Candidate(tune.Trainable):  # type: ignore[misc]
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         return None
+
+
+class _AshaByFamily(FIFOScheduler):  # type: ignore[misc]
+    """ASHA within each family. A forest is near its best with few trees, boosting is not with few
+    rounds: held against each other at the first rung, whole families would be stopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of: dict[str, AsyncHyperBandScheduler] = {}
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        return True
+
+    def _asha(self, trial: Any) -> AsyncHyperBandScheduler:
+        family = trial.config["family"]
+        if family not in self._of:
+            self._of[family] = AsyncHyperBandScheduler(
+                time_attr="units",
+                metric="score",
+                mode="max",
+                grace_period=RUNGS[0],
+                max_t=UNITS,
+                reduction_factor=REDUCTION,
+            )
+        return self._of[family]
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self._asha(trial).on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        return str(self._asha(trial).on_trial_result(tune_controller, trial, result))
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        self._asha(trial).on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        self._asha(trial).on_trial_remove(tune_controller, trial)
 
 
 class _Progress(tune.Callback):  # type: ignore[misc]

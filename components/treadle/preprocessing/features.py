@@ -9,7 +9,7 @@ from treadle.errors import DataError, nearest
 from treadle.kinds import infer_task, is_identifier
 from treadle.records import ColumnProfile, Feature, Kind, Profile, Signature, Task
 from treadle.spec import Preprocessing
-from treadle.transformers import TimeParts, ToFloat32
+from treadle.transformers import YEAR_S, TimeParts, ToFloat32
 
 RARE_ROWS = 10
 
@@ -57,7 +57,8 @@ def build_transformer(
     Numbers and booleans: median for nulls, and a flag for each column that has them in training.
     Categories: one-hot up to ``onehot_up_to`` values (rare ones together, unseen as rare),
     target-encoded beyond (unseen: the mean; fitted across folds, so that no row sees its own
-    target). Times: TimeParts.
+    target). Times: TimeParts, with the season only where the rows span more than a year: within
+    one year it would say which day it was, and a model would learn that day's luck.
     """
     steps: list[tuple[str, object, list[str]]] = []
     numbers = [f.name for f in signature.features if f.kind in (Kind.NUMBER, Kind.BOOLEAN)]
@@ -71,9 +72,17 @@ def build_transformer(
             encoder = _one_hot() if few else _target_encoder(signature.task, seed)
             steps.append((f"category {feature.name}", encoder, [feature.name]))
         elif feature.kind is Kind.TIME:
-            steps.append((f"time {feature.name}", TimeParts(), [feature.name]))
+            parts = TimeParts(seasonal=spans_years(column))
+            steps.append((f"time {feature.name}", parts, [feature.name]))
     columns = ColumnTransformer(steps, sparse_threshold=0, verbose_feature_names_out=False)
     return Pipeline([("columns", columns), ("float32", ToFloat32())])
+
+
+def spans_years(column: ColumnProfile | None) -> bool:
+    """Say whether a column of times spans more than a year."""
+    if column is None or column.minimum is None or column.maximum is None:
+        return False
+    return column.maximum - column.minimum > YEAR_S
 
 
 def _one_hot() -> OneHotEncoder:

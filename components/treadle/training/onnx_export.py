@@ -86,7 +86,7 @@ class _Graph:
         if isinstance(step, SimpleImputer):
             return self._imputed(step, names)
         if isinstance(step, TimeParts):
-            return self._time_parts(names[0])
+            return self._time_parts(step, names[0])
         return self._looked_up(step, names[0])
 
     def _imputed(self, imputer: SimpleImputer, names: list[str]) -> str:
@@ -116,21 +116,28 @@ class _Graph:
         flat = self.add("Reshape", [code, self.constant(np.array([-1], dtype=np.int64))])
         return self.add("Gather", [self.constant(np.asarray(rows, dtype=np.float32)), flat], axis=0)
 
-    def _time_parts(self, name: str) -> str:
+    def _time_parts(self, step: TimeParts, name: str) -> str:
         null = self.add("IsNaN", [name])
         zero = self.constant(np.array([[0.0]], dtype=np.float64))
         known = self.add("Where", [null, zero, name])
         offset = self.constant(np.array([[WEEK_OFFSET_S]], dtype=np.float64))
         day = self._phase(known, DAY_S)
         week = self._phase(self.add("Add", [known, offset]), WEEK_S)
-        year = self._phase(known, YEAR_S)
-        day_turn, year_turn = self._scaled(day, 2 * np.pi), self._scaled(year, 2 * np.pi)
-        parts = [self._scaled(day, 24), self._scaled(week, 7), year]
-        parts += [self.add(op, [turn]) for turn in (day_turn, year_turn) for op in ("Sin", "Cos")]
+        daily = [self._scaled(day, 24), self._scaled(week, 7), *self._circle(day)]
+        seasonal: list[str] = []
+        if step.seasonal:
+            year = self._phase(known, YEAR_S)
+            seasonal = [year, *self._circle(year)]
         none = self.constant(np.array([[0.0]], dtype=np.float32))
-        zeroed = [self.add("Where", [null, none, part]) for part in parts]
+        daily, seasonal = (
+            [self.add("Where", [null, none, part]) for part in parts] for parts in (daily, seasonal)
+        )
         flag = self.add("Cast", [null], to=TensorProto.FLOAT)
-        return self.add("Concat", [*zeroed, flag], axis=1)
+        return self.add("Concat", [*daily, flag, *seasonal], axis=1)
+
+    def _circle(self, phase: str) -> list[str]:
+        turn = self._scaled(phase, 2 * np.pi)
+        return [self.add("Sin", [turn]), self.add("Cos", [turn])]
 
     def _phase(self, seconds: str, period_s: float) -> str:
         period = self.constant(np.array([[period_s]], dtype=np.float64))
