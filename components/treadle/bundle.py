@@ -33,7 +33,7 @@ FILES = (ONNX, SKOPS, SIGNATURE, REFERENCE, GOLDEN, MLMODEL)
 # Answers of one graph on two machines may differ in the last bits.
 GOLDEN_TOLERANCE = 1e-4
 
-Output = npt.NDArray[np.generic]
+Output = npt.NDArray[Any]
 
 
 class Model(Protocol):
@@ -100,7 +100,7 @@ class Bundle:
         """Open a stored bundle. Raises ModelError where it was altered."""
         names = [name for name in FILES if store.exists(key(digest, name))]
         paths = [store.local(key(digest, name)) for name in names]
-        found = digest_of({name: path for name, path in zip(names, paths, strict=True)})
+        found = digest_of(dict(zip(names, paths, strict=True)))
         if found != digest:
             raise ModelError(
                 f"bundle {digest} was altered or is not whole: its files have digest {found}"

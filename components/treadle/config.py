@@ -20,7 +20,7 @@ _INTERNAL = {"TREADLE_EVENTS", "TREADLE_RUN_ID", "TREADLE_LAUNCHER_PID"}
 
 def _setting(words: str, default: str | None = None, secret: bool = False) -> str | None:
     metadata = {"words": words, "secret": secret}
-    return field(default=default, metadata=metadata, repr=not secret)  # type: ignore[no-any-return]
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Settings:
             if value:
                 given[known[name]] = value
         home = Path(given.pop("home", ".treadle")).expanduser().absolute()
-        return cls(home=home, **given)._checked()  # type: ignore[arg-type]
+        return cls(home=home, **given)._checked()
 
     def _checked(self) -> "Settings":
         for name in ("mlflow_uri", "server_url"):

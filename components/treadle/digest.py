@@ -60,7 +60,7 @@ class _ColumnDigest:
     def _update_text(self, column: pa.Array) -> None:
         filled = pc.fill_null(column.cast(pa.large_string()), "")
         lengths = pc.binary_length(filled).to_numpy(zero_copy_only=False)
-        self._lengths.update(np.ascontiguousarray(lengths, dtype="<i8"))
+        self._lengths.update(np.ascontiguousarray(lengths, dtype="<i8").data)
         offsets = np.frombuffer(filled.buffers()[1], dtype=np.int64)
         first, last = (offsets[filled.offset], offsets[filled.offset + len(filled)])
         data = filled.buffers()[2]
@@ -72,7 +72,8 @@ class _ColumnDigest:
         if values.dtype.kind == "f":
             # One bit pattern for each value: -0.0 is 0.0, and there is one NaN.
             values = np.where(np.isnan(values), np.nan, values + 0.0).astype(values.dtype)
-        self._values.update(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")))
+        little = values.dtype.newbyteorder("<")
+        self._values.update(np.ascontiguousarray(values, dtype=little).data)
 
     def digest(self) -> bytes:
         return self._validity.digest() + self._lengths.digest() + self._values.digest()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ from treadle.errors import SpecError
 from treadle.records import Metric, Task
 from treadle.spec import MetricName
 
-Vector = npt.NDArray[np.generic]
+Vector = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from treadle.records import Signature, Split
+from treadle.records import Signature
 from treadle.signature import category
 
 SIGNATURE = "signature.json"

@@ -7,15 +7,15 @@ the stages' pages into one.
 import io
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BEGIN, _END = "<!-- stage -->", "<!-- /stage -->"
 _STYLE = """
-:root{color-scheme:light dark;--ink:#1d2329;--soft:#5b6670;--line:#d9dee3;--page:#fff;--card:#f6f7f9;
---good:#1a7f4b;--bad:#b3261e;--warn:#8a5a00;--mark:#3568b8}
+:root{color-scheme:light dark;--ink:#1d2329;--soft:#5b6670;--line:#d9dee3;--page:#fff;
+--card:#f6f7f9;--good:#1a7f4b;--bad:#b3261e;--warn:#8a5a00;--mark:#3568b8}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e9ec;--soft:#9aa5af;--line:#353c44;--page:#14181c;
 --card:#1c2228;--good:#4cc38a;--bad:#ff8a80;--warn:#e0b050;--mark:#7fa8ea}}
 *{box-sizing:border-box}body{margin:0 auto;padding:1.2rem;max-width:64rem;background:var(--page);
@@ -116,10 +116,8 @@ def new_figure(width: float = 7.0, height: float = 3.2) -> "Figure":
     import matplotlib
     from matplotlib.figure import Figure
 
-    ink = {
-        key: "#111111"
-        for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    }
+    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    ink: dict[Any, Any] = dict.fromkeys(inked, "#111111")
     matplotlib.rcParams.update(
         ink
         | {

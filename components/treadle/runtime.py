@@ -2,9 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from treadle.bundle import Bundle
@@ -80,11 +80,11 @@ def serving_champion(model: str) -> tuple[ModelVersion, Bundle]:
     return found, Bundle.fetch(found.digest, object_store(), cores())
 
 
-def search(problem: SearchProblem) -> list[Trial]:
-    """Run a search with Ray Tune on this machine; its state is kept under the home."""
+def tuner() -> Callable[[SearchProblem], list[Trial]]:
+    """Return what runs a search: Ray Tune on this machine; its state is kept under the home."""
     from treadle.adapters import ray
 
-    return ray.search(problem, settings().home / "searches", cores())
+    return partial(ray.search, directory=settings().home / "searches", cores=cores())
 
 
 def search_name(model: str, prepared: str, options: str) -> str:

@@ -36,6 +36,8 @@ Dimension = Range | Choice
 # From the data, the family, its parameters and the threads it may use: yields (units used, score)
 # at each rung, higher better.
 Grow = Callable[[TuningData, str, dict[str, Parameter], int], Iterator[tuple[int, float]]]
+# Makes a Grow where the candidates are fitted, so that who only searches need not import models.
+MakeGrow = Callable[[], Grow]
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class SearchProblem:
     name: str
     spaces: dict[str, dict[str, Dimension]]
     first: dict[str, dict[str, Parameter]]
-    grow: Grow
+    make_grow: MakeGrow
     data: Path
     trials: int
     budget_s: float

@@ -7,6 +7,7 @@ zone means UTC), a category text (null: NULL_CATEGORY).
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from treadle.records import Feature, Kind, Signature
 
 NULL_CATEGORY = "<null>"
 Column = npt.NDArray[np.float32] | npt.NDArray[np.float64] | npt.NDArray[np.object_]
+_WIDTHS = {Kind.TIME: np.float64}
 _TRUE = {"true", "t", "yes", "y", "1"}
 _FALSE = {"false", "f", "no", "n", "0"}
 
@@ -55,14 +57,24 @@ def encode_rows(rows: Sequence[Mapping[str, object]], signature: Signature) -> d
     return columns
 
 
-def feeds(columns: Mapping[str, Column] | pd.DataFrame) -> dict[str, Column]:
+def arrays(encoded: pd.DataFrame) -> dict[str, Column]:
+    """Return an encoded frame as columns of shape (n,)."""
+    return {str(name): encoded[name].to_numpy() for name in encoded.columns}
+
+
+def feeds(columns: Mapping[str, Column]) -> dict[str, Column]:
     """Return encoded columns as ONNX inputs of shape (n, 1)."""
-    return {str(name): np.asarray(columns[name]).reshape(-1, 1) for name in columns}
+    return {name: column.reshape(-1, 1) for name, column in columns.items()}
 
 
 def category(value: object) -> str:
     """Return the text by which a category's value is known: 3 and 3.0 are the same one."""
-    if value is None or value is pd.NaT or (isinstance(value, float) and value != value):
+    if (
+        value is None
+        or value is pd.NaT
+        or value is pd.NA
+        or (isinstance(value, float) and value != value)
+    ):
         return NULL_CATEGORY
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
@@ -71,7 +83,7 @@ def category(value: object) -> str:
     return str(value)
 
 
-def _encode_series(series: pd.Series, feature: Feature) -> Column:  # type: ignore[type-arg]
+def _encode_series(series: pd.Series, feature: Feature) -> Column:
     match feature.kind:
         case Kind.CATEGORY:
             if pd.api.types.is_string_dtype(series):
@@ -83,7 +95,7 @@ def _encode_series(series: pd.Series, feature: Feature) -> Column:  # type: igno
             return _numbers(series, feature)
 
 
-def _numbers(series: pd.Series, feature: Feature) -> npt.NDArray[np.float32]:  # type: ignore[type-arg]
+def _numbers(series: pd.Series, feature: Feature) -> npt.NDArray[np.float32]:
     if feature.kind is Kind.BOOLEAN and not pd.api.types.is_bool_dtype(series):
         return _encode_all(series.tolist(), feature)
     try:
@@ -103,13 +115,14 @@ def _encode_all(values: Sequence[object], feature: Feature) -> npt.NDArray[np.fl
     return column.astype(np.float32)
 
 
-def _epoch_seconds(series: pd.Series, name: str) -> npt.NDArray[np.float64]:  # type: ignore[type-arg]
+def _epoch_seconds(series: pd.Series, name: str) -> npt.NDArray[np.float64]:
     try:
         times = pd.to_datetime(series, utc=True, errors="raise")
     except (ValueError, TypeError) as error:
         raise DataError(f"column {name!r} can't be read as times: {error}") from error
     microseconds = times.astype("datetime64[us, UTC]").astype("int64").to_numpy()
-    return np.where(times.isna(), np.nan, microseconds / 1e6)
+    seconds: npt.NDArray[np.float64] = np.where(times.isna(), np.nan, microseconds / 1e6)
+    return seconds
 
 
 def _encode_values(
@@ -118,7 +131,7 @@ def _encode_values(
     if feature.kind is Kind.CATEGORY:
         return np.array([category(value) for value in values], dtype=object)
     read = {Kind.TIME: _time, Kind.BOOLEAN: _boolean}.get(feature.kind, _number)
-    column = np.empty(len(values), dtype=np.float64 if feature.kind is Kind.TIME else np.float32)
+    column: npt.NDArray[Any] = np.empty(len(values), dtype=_WIDTHS.get(feature.kind, np.float32))
     for position, value in enumerate(values):
         try:
             column[position] = np.nan if value is None else read(value)

@@ -15,7 +15,7 @@ from treadle import runtime
 from treadle.bundle import Bundle
 from treadle.errors import DataError, SpecError
 from treadle.ingestion import sources
-from treadle.signature import encode_frame
+from treadle.signature import arrays, encode_frame
 from treadle.spec import Source
 
 BATCH_ROWS = 50_000
@@ -53,8 +53,7 @@ def _schema(schema: pa.Schema, bundle: Bundle) -> pa.Schema:
 
 
 def _scored(batch: pa.RecordBatch, bundle: Bundle, schema: pa.Schema) -> pa.RecordBatch:
-    encoded = encode_frame(batch.to_pandas(), bundle.signature)
-    output = bundle.model.output({str(c): encoded[c].to_numpy() for c in encoded.columns})
+    output = bundle.model.output(arrays(encode_frame(batch.to_pandas(), bundle.signature)))
     columns = list(batch.columns)
     if bundle.signature.task.is_classification:
         labels = [bundle.signature.classes[code] for code in output.argmax(axis=1)]

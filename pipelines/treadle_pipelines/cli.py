@@ -110,9 +110,7 @@ def _print_run(summary: dict[str, Any]) -> None:
     name, metric = summary["model"], summary["metric"]
     state = "champion" if summary["promoted"] else "challenger; the champion stays"
     print(f"\n{name} version {summary['version']} ({summary['semver']}) is the {state}")
-    print(
-        f"  {metric['metric']} {metric['value']:.4g} ({metric['low']:.4g} … {metric['high']:.4g})"
-    )
+    print(f"  {metric['name']} {metric['value']:.4g} ({metric['low']:.4g} … {metric['high']:.4g})")
     for reason in summary["reasons"]:
         print(f"  {reason}")
     if summary["promoted"]:
@@ -193,7 +191,7 @@ def serve(
     )
     os.environ.update(settings.as_environment())
     command = [sys.executable, "-m", "treadle_serving", "--host", host, "--port", str(port)]
-    os.execv(sys.executable, command)
+    os.execv(sys.executable, command)  # noqa: S606 - our own interpreter
 
 
 def _check_port(host: str, port: int) -> None:

@@ -3,7 +3,6 @@
 On a terminal the line of the running stage lives; elsewhere plain lines are written.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,6 +43,7 @@ class _Display:
     def __call__(self, event: Event) -> None:
         match event["kind"]:
             case "started":
+                self._skipped(event["stage"])
                 self._began[event["stage"]] = event["at"]
                 self._now(event["stage"], _DOING.get(event["stage"], ""))
             case "finished":
@@ -56,6 +56,15 @@ class _Display:
                 self._trial(event)
             case "message" if self._status is None:
                 self._console.print(f"  {event['words']}", highlight=False, markup=False)
+
+    def _skipped(self, stage: str) -> None:
+        """Name the steps before this one that were taken from an earlier run."""
+        if stage not in STAGES:
+            return
+        for earlier in STAGES[: STAGES.index(stage)]:
+            if earlier not in self._began:
+                self._began[earlier] = 0.0
+                self._line(earlier, "[dim]unchanged since an earlier run[/]", None)
 
     def _now(self, stage: str, words: str) -> None:
         if self._status:
@@ -73,10 +82,11 @@ class _Display:
         else:
             self._console.print(f"    {words}", highlight=False, markup=False)
 
-    def _line(self, stage: str, words: str, seconds: float) -> None:
+    def _line(self, stage: str, words: str, seconds: float | None) -> None:
         number = f"{STAGES.index(stage) + 1}/{len(STAGES)}"
+        took = "" if seconds is None else f"[dim]{seconds:.1f} s[/]"
         self._console.print(
-            f"[green]✔[/] [dim]{number}[/] [bold]{stage:<10}[/] {words} [dim]{seconds:.1f} s[/]",
+            f"[green]✔[/] [dim]{number}[/] [bold]{stage:<10}[/] {words} {took}",
             highlight=False,
             soft_wrap=True,
         )
@@ -84,14 +94,17 @@ class _Display:
 
 def outcome(stage: str, results: dict[str, Any]) -> str:
     """Say in one line what a stage came to."""
-    get = results.get
+
+    def get(key: str) -> Any:
+        return results[key]
+
     match stage:
         case "ingest":
             return f"{get('rows'):,} rows, {get('columns')} columns → snapshot {get('digest')[:12]}"
         case "validate":
             words = f"{get('accepted'):,} good rows"
             words += f", {get('quarantined'):,} set aside" if get("quarantined") else ""
-            noticed = len(get("findings", []))
+            noticed = len(get("findings"))
             return words + (f", {noticed} things noticed" if noticed else "")
         case "preprocess":
             words = f"{get('train'):,} rows to learn from, {get('test'):,} held out"

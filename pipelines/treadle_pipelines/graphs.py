@@ -71,16 +71,20 @@ def training_pipeline(
         prepared=prepared.outputs["prepared"],
         training=trained.outputs["training"],
         evaluation=analysed.outputs["evaluation"],
-        page=analysed.outputs["page"],
+        analysis_page=analysed.outputs["page"],
+        data_page=validated.outputs["page"],
         spec=spec,
         seed=seed,
         run_id=run_id,
     )
     # The registry and the server are state outside the graph: these two look at it anew each time.
     registered.set_caching_options(False)
-    deployed = deploy_model(model=model, version=registered.output)
+    deployed = deploy_model(
+        model=model, version=registered.output, evaluation=analysed.outputs["evaluation"]
+    )
     deployed.set_caching_options(False)
-    return registered.output  # type: ignore[return-value]
+    version: int = registered.output
+    return version
 
 
 @dsl.pipeline(name="treadle-feedback", description="Is the champion still good on later rows?")
@@ -88,4 +92,5 @@ def feedback_pipeline(model: str, snapshot: str, options: str, metric: str) -> s
     """Monitor the champion; return the verdict."""
     monitored = monitor_model(model=model, snapshot=snapshot, options=options, metric=metric)
     monitored.set_caching_options(False)
-    return monitored.outputs["Output"]  # type: ignore[no-any-return]
+    verdict: str = monitored.outputs["Output"]
+    return verdict

@@ -130,28 +130,27 @@ def _new_run(settings: Settings, spec: Spec) -> Run:
 
 def _execute(current: Run, settings: Settings, graph: str, arguments: dict[str, object]) -> None:
     """Run one graph with kfp.local; its own output goes to the run's log."""
-    with (current.directory / "run.log").open("a", encoding="utf-8") as log:
-        with (
-            contextlib.redirect_stdout(log),
-            _environment(current, settings),
-            warnings.catch_warnings(),
-        ):
-            # kfp warns that our steps' image isn't Python's own: here its interpreter is ours.
-            warnings.simplefilter("ignore", RuntimeWarning)
-            from kfp import local
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context((current.directory / "run.log").open("a", encoding="utf-8"))
+        stack.enter_context(contextlib.redirect_stdout(log))
+        stack.enter_context(_environment(current, settings))
+        stack.enter_context(warnings.catch_warnings())
+        # kfp warns that our steps' image isn't Python's own: here its interpreter is ours.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        from kfp import local
 
-            from treadle_pipelines import graphs
+        from treadle_pipelines import graphs
 
-            local.init(
-                runner=local.SubprocessRunner(use_venv=False),
-                pipeline_root=str(settings.home / "steps"),
-                enable_caching=True,
-                cache_root=str(settings.home / "cache" / "steps"),
-            )
-            try:
-                getattr(graphs, graph)(**arguments)
-            except RuntimeError as error:
-                raise _failure(current, error) from error
+        local.init(
+            runner=local.SubprocessRunner(use_venv=False),
+            pipeline_root=str(settings.home / "steps"),
+            enable_caching=True,
+            cache_root=str(settings.home / "cache" / "steps"),
+        )
+        try:
+            getattr(graphs, graph)(**arguments)
+        except RuntimeError as error:
+            raise _failure(current, error) from error
 
 
 def _failure(current: Run, error: RuntimeError) -> TreadleError:

@@ -7,9 +7,7 @@ from typing import Any
 
 from treadle import report
 from treadle.spec import Spec
-from treadle_pipelines.local import Run
-
-PAGES = ("analyse", "validate", "feedback")
+from treadle_pipelines.local import STAGES, Run
 
 
 def write(current: Run, spec: Spec, home: Path) -> Path:
@@ -26,23 +24,22 @@ def write(current: Run, spec: Spec, home: Path) -> Path:
 
 def render(current: Run, spec: Spec) -> str:
     """Return the report's HTML."""
-    pages = [
-        report.body_of(Path(current.results[stage]["page"]).read_text(encoding="utf-8"))
-        for stage in PAGES
-        if stage in current.results
-    ]
+    paths = list(current.results["register"]["pages"].values())
+    paths += [current.results["feedback"]["page"]] if "feedback" in current.results else []
+    pages = [report.body_of(Path(path).read_text(encoding="utf-8")) for path in paths]
     body = _head(current, spec) + "".join(pages) + _deployment(current) + _costs(current)
     return report.page(f"{spec.name}: report", body + _spec(spec))
 
 
 def _head(current: Run, spec: Spec) -> str:
     results = current.results
-    analysed, registered, deployed = (results[s] for s in ("analyse", "register", "deploy"))
+    registered, deployed = results["register"], results["deploy"]
+    metric = registered["metric"]
     state = "champion" if deployed["promoted"] else "challenger"
     tiles = [
-        (f"{analysed['value']:.4g}", f"{analysed['metric']} on held-out rows"),
-        (f"{results['ingest']['rows']:,}", "rows ingested"),
-        (results["train"]["family"], f"best of {results['train']['trials']} candidates"),
+        (f"{metric['value']:.4g}", f"{metric['name']} on held-out rows"),
+        (f"{registered['rows']:,}", "rows ingested"),
+        (registered["family"], f"best of {registered['trials']} candidates"),
         (f"{current.seconds:.0f} s", "from table to served model"),
     ]
     if "feedback" in results:
@@ -52,7 +49,7 @@ def _head(current: Run, spec: Spec) -> str:
         f"<h1>{escape(spec.name)} <span class='soft'>version {registered['version']} "
         f"({registered['semver']}), {state}</span></h1><p>{about}</p>"
         f"<p class='soft'>Predicts {escape(spec.target)}. Bundle {registered['digest']}, snapshot "
-        f"{results['ingest']['digest']}, run {escape(current.run_id)}.</p>"
+        f"{registered['snapshot']}, run {escape(current.run_id)}.</p>"
         "<nav><a href='#analysis'>How good</a><a href='#training'>Training</a>"
         "<a href='#validation'>Data</a><a href='#feedback'>Later on</a>"
         "<a href='#deployment'>Serving</a><a href='#costs'>Costs</a></nav>" + report.tiles(tiles)
@@ -79,7 +76,7 @@ def _costs(current: Run) -> str:
     ran = {times.stage: times for times in current.times}
     for stage, times in ran.items():
         rows.append([stage, f"{times.work_s:.2f} s", f"{times.overhead_s:.2f} s"])
-    cached = [stage for stage in current.results if stage not in ran]
+    cached = [stage for stage in STAGES[:5] if stage not in ran]
     rows += [[stage, "taken from an earlier run", ""] for stage in cached]
     return (
         "<h2 id='costs'>What it cost</h2><p>Work is what a step does; beyond it lie starting a "
@@ -106,7 +103,7 @@ def summary(current: Run, spec: Spec, path: Path) -> dict[str, Any]:
         "digest": results["register"]["digest"],
         "promoted": results["deploy"]["promoted"],
         "reasons": results["deploy"]["reasons"],
-        "metric": {k: results["analyse"][k] for k in ("metric", "value", "low", "high")},
+        "metric": results["register"]["metric"],
         "prediction": {k: results["deploy"][k] for k in ("server", "request", "answer")},
         "feedback": results.get("feedback", {}).get("verdict"),
         "seconds": round(current.seconds, 2),

@@ -70,7 +70,7 @@ def _words(fault: Any) -> str:
             allowed = str(fault["ctx"]["expected"])
             return f"{where}: {value!r} is none of {allowed}"
         case "value_error":
-            return f"{where or 'the spec'}: {str(fault['ctx']['error'])}"
+            return f"{where or 'the spec'}: {fault['ctx']['error']!s}"
         case _:
             return f"{where}: {value!r:.80}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"
 

@@ -162,7 +162,7 @@ def _move(part: Path, path: Path) -> None:
     for tries_left in reversed(range(10)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(part, path)
+            part.replace(path)
             break
         except (FileNotFoundError, FileExistsError):
             # A delete in another process took the empty folder meanwhile, which mkdir can also

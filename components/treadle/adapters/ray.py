@@ -26,6 +26,9 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+# An interruption is ours to handle; Tune would end the search as if it were done.
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "2")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
 import ray
@@ -141,15 +144,13 @@ class _Candidate(tune.Trainable):  # type: ignore[misc]
     candidate anew costs less than keeping every model on disk."""
 
     def setup(self, config: dict[str, Any], problem: SearchProblem) -> None:
-        self._problem = problem
+        self._grow = problem.make_grow()
         self._data = load_tuning(problem.data)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._curve: list[tuple[int, float]] = []
-        self._reports = self._problem.grow(
-            self._data, new_config["family"], _parameters(new_config), 1
-        )
+        self._reports = self._grow(self._data, new_config["family"], _parameters(new_config), 1)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -204,31 +205,25 @@ class _AshaByFamily(FIFOScheduler):  # type: ignore[misc]
 class _Progress(tune.Callback):  # type: ignore[misc]
     """Tells of every trial that ends."""
 
-    def __init__(self, trials: int) -> None:
-        self._wanted = trials
-        self._done = 0
-        self._best: float | None = None
+    def __init__(self, wanted: int) -> None:
+        self._wanted = wanted
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._tell(trial, None)
+        self._tell(trials, trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._tell(trial, "failed")
+        self._tell(trials, trial)
 
-    def _tell(self, trial: Any, fault: str | None) -> None:
-        self._done += 1
-        score = (trial.last_result or {}).get("score")
-        if score is not None and (self._best is None or score > self._best):
-            self._best = score
+    def _tell(self, trials: list[Any], trial: Any) -> None:
+        """Tell what is known of all trials, those of an interrupted search included."""
+        scores = [(other.last_result or {}).get("score") for other in trials]
         emit(
             "trial",
-            done=self._done,
+            done=sum(other.is_finished() or other is trial for other in trials),
             wanted=self._wanted,
             family=trial.config["family"],
-            score=score,
-            best=self._best,
-            units=(trial.last_result or {}).get("units"),
-            fault=fault,
+            score=(trial.last_result or {}).get("score"),
+            best=max((score for score in scores if score is not None), default=None),
         )
 
 

@@ -11,7 +11,7 @@ from treadle.bundle import Bundle, Output
 from treadle.errors import DataError
 from treadle.metrics import Measure, Vector
 from treadle.records import Decision, Evaluation, Metric, Signature, Slice
-from treadle.signature import Column, category, encode_frame
+from treadle.signature import Column, arrays, category, encode_frame
 from treadle.spec import Analysis, MetricName
 
 MIN_SLICE_ROWS = 30
@@ -40,8 +40,7 @@ def examine(bundle: Bundle, held_out: pd.DataFrame) -> Examined:
     if not known.any():
         raise DataError("no held-out row has a class that training saw")
     frame = held_out[known].reset_index(drop=True)
-    encoded = encode_frame(frame, bundle.signature)
-    columns: dict[str, Column] = {str(name): encoded[name].to_numpy() for name in encoded.columns}
+    columns = arrays(encode_frame(frame, bundle.signature))
     return Examined(frame, columns, answers[known], bundle.model.output(columns))
 
 
@@ -156,8 +155,11 @@ def _slices(seen: Examined, primary: Measure, options: Analysis, seed: int) -> l
         if name not in seen.frame.columns:
             raise DataError(f"analysis.slices: there is no column {name!r}")
         values = np.array([category(value) for value in seen.frame[name]], dtype=object)
-        for value in pd.Series(values).value_counts().index[:MOST_SLICES]:
-            found.append(_slice(name, str(value), values == value, seen, primary, options, seed))
+        common = pd.Series(values).value_counts().index[:MOST_SLICES]
+        found += [
+            _slice(name, str(value), values == value, seen, primary, options, seed)
+            for value in common
+        ]
     return found
 
 

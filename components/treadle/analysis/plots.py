@@ -36,7 +36,8 @@ def _predicted_against_actual(seen: Examined, signature: Signature) -> str:
     left.plot([low, high], [low, high], color=ORANGE, linewidth=1)
     left.set(xlabel=f"predicted {signature.target}", ylabel=f"actual {signature.target}")
     errors = seen.answers - seen.output
-    edges = np.linspace(*np.quantile(errors, [0.005, 0.995]), 50)
+    first, last = np.quantile(errors, [0.005, 0.995])
+    edges = np.linspace(first, last, 50)
     right.hist(errors, bins=list(edges), color=BLUE)
     right.axvline(0, color=ORANGE, linewidth=1)
     right.set(xlabel="actual − predicted", yticks=[])

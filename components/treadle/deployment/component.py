@@ -6,12 +6,15 @@ from treadle.config import STEP_IMAGE
 
 
 @dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
-def deploy_model(model: str, version: int, rollout: dsl.Output[dsl.Artifact]):
+def deploy_model(
+    model: str, version: int, evaluation: dsl.Input[dsl.Artifact], rollout: dsl.Output[dsl.Artifact]
+):
     """Promote a version whose gate said yes and prove that the model server answers with it.
 
     Args:
         model: The model's name.
         version: The version's number in the registry.
+        evaluation: What analysis found just now, and what its gate said (records.Evaluation).
         rollout: What was done, with a request and its answer (records.Rollout).
     """
     from treadle.step import step
@@ -19,9 +22,11 @@ def deploy_model(model: str, version: int, rollout: dsl.Output[dsl.Artifact]):
     with step("deploy") as run:
         from treadle import runtime
         from treadle.deployment import rollout as rollouts
+        from treadle.records import Evaluation
 
         done = rollouts.run(
             runtime.version(model, version),
+            Evaluation.read(evaluation.path).decision,
             runtime.object_store(),
             runtime.registry(),
             runtime.serving,

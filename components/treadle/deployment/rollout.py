@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from treadle.bundle import GOLDEN, Bundle, same_answer
 from treadle.errors import ModelError, TreadleError
 from treadle.ports import ObjectStore, Registry
-from treadle.records import ModelVersion, Rollout
+from treadle.records import Decision, ModelVersion, Rollout
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 PATIENCE_S = 30.0
@@ -27,16 +27,26 @@ class Server(Protocol):
 Serving = Callable[[], AbstractContextManager[Server]]
 
 
-def run(version: ModelVersion, store: ObjectStore, registry: Registry, serving: Serving) -> Rollout:
-    """Roll a version out, if its gate said yes; otherwise it becomes the challenger."""
-    if not version.decision.passed:
+def run(
+    version: ModelVersion,
+    decision: Decision,
+    store: ObjectStore,
+    registry: Registry,
+    serving: Serving,
+) -> Rollout:
+    """Roll a version out, if the gate said yes just now; otherwise it becomes the challenger.
+
+    The decision that was registered with the version may be older: a version that is trained a
+    second time meets another champion.
+    """
+    if not decision.passed:
         registry.set_alias(version.name, CHALLENGER, version.version)
         return Rollout(
             model=version.name,
             version=version.version,
             digest=version.digest,
             promoted=False,
-            reasons=version.decision.reasons,
+            reasons=decision.reasons,
         )
     bundle = Bundle.fetch(version.digest, store)
     bundle.prove()
@@ -44,7 +54,7 @@ def run(version: ModelVersion, store: ObjectStore, registry: Registry, serving: 
     registry.set_alias(version.name, CHAMPION, version.version)
     try:
         with serving() as server:
-            return _prove(version, bundle, server)
+            return _prove(version, decision, bundle, server)
     except BaseException:
         # Whatever went wrong, an interruption included: the former champion serves on.
         if former is None:
@@ -54,7 +64,7 @@ def run(version: ModelVersion, store: ObjectStore, registry: Registry, serving: 
         raise
 
 
-def _prove(version: ModelVersion, bundle: Bundle, server: Server) -> Rollout:
+def _prove(version: ModelVersion, decision: Decision, bundle: Bundle, server: Server) -> Rollout:
     golden = json.loads((bundle.directory / GOLDEN).read_text("utf-8"))
     rows, expected = golden["rows"], golden["answers"]
     _wait_until_served(version, rows[-1], server)
@@ -73,7 +83,7 @@ def _prove(version: ModelVersion, bundle: Bundle, server: Server) -> Rollout:
         version=version.version,
         digest=version.digest,
         promoted=True,
-        reasons=version.decision.reasons,
+        reasons=decision.reasons,
         server=server.url,
         request=json.dumps({"rows": rows[-1:]}, ensure_ascii=False),
         answer=json.dumps(one, ensure_ascii=False),

@@ -18,7 +18,7 @@ from treadle.records import (
     Profile,
     Verdict,
 )
-from treadle.signature import encode_frame
+from treadle.signature import arrays, encode_frame
 from treadle.spec import Feedback, MetricName
 
 BOOTSTRAP = 200
@@ -87,8 +87,7 @@ def _performance(
     usable = ~(unknown if signature.task.is_classification else np.isnan(answers))
     if usable.sum() < MIN_ROWS:
         return None, was
-    encoded = encode_frame(frame[usable], signature)
-    output = bundle.model.output({str(c): encoded[c].to_numpy() for c in encoded.columns})
+    output = bundle.model.output(arrays(encode_frame(frame[usable], signature)))
     return metrics.with_interval(wanted, answers[usable], output, BOOTSTRAP, 0), was
 
 

@@ -31,7 +31,9 @@ def files_of(table: Table) -> list[Path]:
     """Return the files that ``table.path`` names, sorted. Raises DataError for none."""
     if table.path.startswith(PACKAGE_SCHEME):
         return [_package_file(table.path)]
-    matches = sorted(Path(p) for p in glob.glob(str(Path(table.path).expanduser()), recursive=True))
+    # A pattern may be absolute, which Path.glob doesn't take.
+    pattern = str(Path(table.path).expanduser())
+    matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207
     files = [path for path in matches if path.is_file()]
     if not files:
         raise DataError(f"no such file: {table.path}{_near_file(Path(table.path))}")
@@ -91,7 +93,7 @@ def _reader(
         case "parquet":
             return connection.read_parquet(names)
         case "json":
-            return connection.read_json(names, format="newline_delimited")  # type: ignore[arg-type]
+            return connection.read_json(names, format="newline_delimited")
         case _:
             return connection.read_csv(names, **_csv_options(table, files[0]))  # type: ignore[arg-type]
 

@@ -13,7 +13,8 @@ def register_model(
     prepared: dsl.Input[dsl.Dataset],
     training: dsl.Input[dsl.Artifact],
     evaluation: dsl.Input[dsl.Artifact],
-    page: dsl.Input[dsl.HTML],
+    analysis_page: dsl.Input[dsl.HTML],
+    data_page: dsl.Input[dsl.HTML],
     spec: str,
     seed: int,
     run_id: str,
@@ -27,7 +28,8 @@ def register_model(
         prepared: The prepared directory (treadle.prepared).
         training: Every trial (records.Training).
         evaluation: What analysis found (records.Evaluation).
-        page: The analysis page, shown beside the version.
+        analysis_page: The analysis, for a reader.
+        data_page: What validation found, for a reader.
         spec: The whole spec, as JSON.
         seed: The seed of the run.
         run_id: The run's name.
@@ -44,19 +46,36 @@ def register_model(
         from treadle.registry import register
 
         store = runtime.object_store()
+        trained = Training.read(training.path)
+        evaluated = Evaluation.read(evaluation.path)
+        taken = snapshots.load(snapshot, store)
+        pages = {"analysis": Path(analysis_page.path), "validation": Path(data_page.path)}
         version = register.run(
             model,
             Bundle(Path(bundle.path)),
-            snapshots.load(snapshot, store),
+            taken,
             Split.read(Path(prepared.path) / SPLIT),
-            Training.read(training.path),
-            Evaluation.read(evaluation.path),
+            trained,
+            evaluated,
             spec,
             seed,
             run_id,
-            {"analysis.html": Path(page.path)},
+            {f"{name}.html": path for name, path in pages.items()},
             store,
             runtime.registry(),
         )
-        run.result(version=version.version, semver=version.semver, digest=version.digest)
+        best = evaluated.metric(evaluated.primary)
+        # All that the launcher's report needs: the steps before may come from a cache.
+        run.result(
+            version=version.version,
+            semver=version.semver,
+            digest=version.digest,
+            snapshot=taken.digest,
+            rows=taken.rows,
+            family=trained.best.family,
+            trials=len(trained.trials),
+            metric=best.model_dump(),
+            reasons=evaluated.decision.reasons,
+            pages={name: str(path) for name, path in pages.items()},
+        )
     return version.version

@@ -1,6 +1,7 @@
 """One candidate, grown rung by rung."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,14 @@ import numpy.typing as npt
 from treadle.metrics import measure
 from treadle.prepared import TuningData
 from treadle.records import Parameter, Task
-from treadle.search import RUNGS
+from treadle.search import RUNGS, Grow
 from treadle.spec import Family, MetricName
 from treadle.training.families import FAMILIES
+
+
+def make_grow(task: Task, classes: int, metric: MetricName, seed: int) -> Grow:
+    """Return ``grow`` for one problem; called where the candidates are fitted."""
+    return partial(grow, task, classes, metric, seed)
 
 
 def grow(

@@ -38,7 +38,7 @@ def train_model(
             runtime.search_name(model, prepared.uri, options),
             Path(prepared.path),
             limits,
-            runtime.search,
+            runtime.tuner(),
             Path(bundle.path),
             runtime.cores(),
         )

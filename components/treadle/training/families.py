@@ -1,4 +1,4 @@
-"""The families of models: what there is to search, and how a candidate grows by its resource."""
+"""The families of models: how a candidate is built and how it grows by its resource."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from treadle.records import Parameter, Task
-from treadle.search import UNITS, Choice, Dimension, Range
+from treadle.search import UNITS
 from treadle.spec import Family
 
 Parameters = dict[str, Parameter]
@@ -25,15 +25,13 @@ ROUNDS_PER_UNIT = 25
 
 @dataclass(frozen=True)
 class FamilyPlan:
-    """A family: its search space, the point in it to try first, and how to build a candidate.
+    """How to build a candidate of a family.
 
     ``build(task, parameters, units, seed, threads)`` returns an unfitted estimator with ``units``
     of its resource (boosting rounds, trees); ``grow`` names the estimator's parameter that holds
     the resource and how much one unit is, or is None for a family that is fitted at once.
     """
 
-    space: dict[str, Dimension]
-    first: Parameters
     build: Callable[[Task, Parameters, int, int, int], Any]
     grow: tuple[str, int] | None
 
@@ -75,35 +73,9 @@ def _forest(task: Task, parameters: Parameters, units: int, seed: int, threads: 
 
 
 FAMILIES = {
-    Family.LINEAR: FamilyPlan(
-        {"regularisation": Range(1e-3, 1e3, log=True)}, {"regularisation": 1.0}, _linear, None
-    ),
-    Family.HIST_GRADIENT_BOOSTING: FamilyPlan(
-        {
-            "learning_rate": Range(0.03, 0.3, log=True),
-            "max_leaf_nodes": Range(8, 128, log=True, whole=True),
-            "min_samples_leaf": Range(5, 200, log=True, whole=True),
-            "l2_regularization": Range(1e-3, 10, log=True),
-        },
-        {
-            "learning_rate": 0.1,
-            "max_leaf_nodes": 31,
-            "min_samples_leaf": 20,
-            "l2_regularization": 0.01,
-        },
-        _boosting,
-        ("max_iter", ROUNDS_PER_UNIT),
-    ),
-    Family.FOREST: FamilyPlan(
-        {
-            "max_leaf_nodes": Range(64, 2048, log=True, whole=True),
-            "min_samples_leaf": Range(2, 64, log=True, whole=True),
-            "max_features": Choice((0.3, 0.5, 0.8, 1.0)),
-        },
-        {"max_leaf_nodes": 1024, "min_samples_leaf": 4, "max_features": 0.5},
-        _forest,
-        ("n_estimators", TREES_PER_UNIT),
-    ),
+    Family.LINEAR: FamilyPlan(_linear, None),
+    Family.HIST_GRADIENT_BOOSTING: FamilyPlan(_boosting, ("max_iter", ROUNDS_PER_UNIT)),
+    Family.FOREST: FamilyPlan(_forest, ("n_estimators", TREES_PER_UNIT)),
 }
 
 

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
-from skl2onnx import to_onnx
-from skl2onnx.common.data_types import FloatTensorType
 
 from treadle.records import Kind, Signature
 from treadle.transformers import DAY_S, WEEK_OFFSET_S, WEEK_S, YEAR_S, TimeParts

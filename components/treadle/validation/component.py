@@ -15,7 +15,7 @@ def validate_data(
     champion: str,
     quarantine: dsl.Output[dsl.Dataset],
     page: dsl.Output[dsl.HTML],
-) -> NamedTuple("Validated", [("accepted", str), ("profile", str)]):
+) -> NamedTuple("Validated", [("accepted", str), ("profile", str)]):  # type: ignore[valid-type]
     """Profile a snapshot, set bad rows aside; return the digests of the good rows and of their
     profile.
 

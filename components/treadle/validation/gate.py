@@ -11,10 +11,10 @@ from treadle import snapshots
 from treadle.errors import DataError, GateRefused, nearest
 from treadle.kinds import kinds_of
 from treadle.ports import ObjectStore
+from treadle.profile import profile, quoted, single
 from treadle.records import Finding, Kind, Profile, Snapshot
 from treadle.spec import Validation
 from treadle.validation import rules, schema
-from treadle.profile import profile, quoted, single
 
 GIVES_AWAY = 0.999
 

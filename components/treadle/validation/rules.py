@@ -1,8 +1,8 @@
 """Rules for rows: which rows are quarantined, and why."""
 
+from treadle.profile import as_number, quoted
 from treadle.records import Kind
 from treadle.spec import ColumnRule
-from treadle.profile import as_number, quoted
 
 
 def text(value: str) -> str:

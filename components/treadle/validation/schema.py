@@ -50,18 +50,23 @@ def enforce(profile: Profile, reference: Profile) -> list[Finding]:
     return findings
 
 
+def _is_wider(now: ColumnProfile, was: ColumnProfile) -> bool:
+    if now.minimum is None or now.maximum is None or was.minimum is None or was.maximum is None:
+        return False
+    return now.minimum < was.minimum or now.maximum > was.maximum
+
+
 def _changed(now: ColumnProfile, was: ColumnProfile) -> list[Finding]:
     findings = []
     if abs(now.null_share - was.null_share) > NULL_SHARE_MOVED:
         words = f"{now.name} is null in {now.null_share:.1%} of rows, was {was.null_share:.1%}"
         findings.append(Finding(column=now.name, words=words))
-    if now.minimum is not None and was.minimum is not None and was.maximum is not None:
-        if now.minimum < was.minimum or (now.maximum or 0) > was.maximum:
-            words = (
-                f"{now.name} runs from {now.minimum:g} to {now.maximum:g}, "
-                f"was {was.minimum:g} to {was.maximum:g}"
-            )
-            findings.append(Finding(column=now.name, words=words))
+    if _is_wider(now, was):
+        words = (
+            f"{now.name} runs from {now.minimum:g} to {now.maximum:g}, "
+            f"was {was.minimum:g} to {was.maximum:g}"
+        )
+        findings.append(Finding(column=now.name, words=words))
     unseen = {s.value for s in now.top} - {s.value for s in was.top}
     if unseen and was.distinct <= len(was.top):
         some = ", ".join(sorted(unseen)[:5])

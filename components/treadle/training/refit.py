@@ -1,0 +1,115 @@
+"""Fit the winner on all training rows and export it as a bundle that is held against it."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import skops.io as sio
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+
+from treadle import bundle, prepared
+from treadle.records import Parity, Signature, Trial
+from treadle.search import UNITS
+from treadle.signature import NULL_CATEGORY, arrays
+from treadle.training import candidate, mlmodel, onnx_export
+from treadle.training.families import final_estimator
+
+PARITY_ROWS = 2_000
+GOLDEN_ROWS = 8
+
+
+def fit(
+    best: Trial,
+    directory: Path,
+    columns: pd.DataFrame,
+    answers: prepared.Answers,
+    signature: Signature,
+    seed: int,
+    cores: int,
+) -> Pipeline:
+    """Fit a trial's candidate on all training rows, transformer included."""
+    units = best.curve[-1][0] if best.curve else UNITS
+    estimator = final_estimator(
+        best.family, signature.task, dict(best.parameters), units, seed, cores
+    )
+    transformer = sio.load(directory / prepared.TRANSFORMER, trusted=bundle.TRUSTED)
+    pipeline = Pipeline([("transformer", clone(transformer)), ("estimator", estimator)])
+    return pipeline.fit(columns, answers)
+
+
+def write_bundle(
+    pipeline: Pipeline,
+    columns: pd.DataFrame,
+    answers: prepared.Answers,
+    signature: Signature,
+    directory: Path,
+    out: Path,
+) -> Parity:
+    """Write the bundle of a fitted pipeline to ``out``; ONNX if it is equal, else skops."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / bundle.ONNX).write_bytes(onnx_export.export(pipeline, signature))
+    signature.write(out / bundle.SIGNATURE)
+    shutil.copyfile(directory / prepared.REFERENCE, out / bundle.REFERENCE)
+    probes = probe_rows(columns, signature)
+    parity = _compare(pipeline, out, probes, answers, signature)
+    if not parity.passed:
+        (out / bundle.ONNX).unlink()
+        sio.dump(pipeline, out / bundle.SKOPS)
+    (out / bundle.MLMODEL).write_text(mlmodel.render(signature, parity.passed), encoding="utf-8")
+    _write_golden(out, probes, signature)
+    return parity
+
+
+def probe_rows(columns: pd.DataFrame, signature: Signature) -> pd.DataFrame:
+    """Return real rows spread over the table, and among them some with a null or an unseen
+    category in each column in turn."""
+    picked = np.unique(np.linspace(0, len(columns) - 1, PARITY_ROWS).astype(int))
+    probes = columns.iloc[picked].reset_index(drop=True)
+    for position, name in enumerate(signature.names):
+        rows = slice(2 * position, 2 * position + 2)
+        where = probes.index[rows]
+        if probes[name].dtype == object or pd.api.types.is_string_dtype(probes[name]):
+            odd: list[Any] = [NULL_CATEGORY, "never seen before"]
+            probes.loc[where, name] = odd[: len(where)]
+        else:
+            probes.loc[where, name] = np.nan
+    return probes
+
+
+def _compare(
+    pipeline: Pipeline,
+    out: Path,
+    probes: pd.DataFrame,
+    answers: prepared.Answers,
+    signature: Signature,
+) -> Parity:
+    """Hold the graph's answers against scikit-learn's."""
+    exported = bundle.OnnxModel(out / bundle.ONNX, signature).output(arrays(probes))
+    native = candidate.predict(pipeline, probes, len(signature.classes))
+    difference = float(np.max(np.abs(exported - native)))
+    if signature.task.is_classification:
+        equal = float(np.mean(exported.argmax(axis=1) == native.argmax(axis=1)))
+        tolerance = 1e-3
+    else:
+        equal, tolerance = None, 1e-3 * float(np.std(answers))
+    return Parity(
+        rows=len(probes),
+        largest_difference=difference,
+        equal_labels=equal,
+        tolerance=tolerance,
+        passed=difference <= tolerance and equal in (None, 1.0),
+    )
+
+
+def _write_golden(out: Path, probes: pd.DataFrame, signature: Signature) -> None:
+    """Keep a few real rows, the first with nulls, and the bundle's answers to them."""
+    places = [0, *np.linspace(len(probes) // 2, len(probes) - 1, GOLDEN_ROWS - 1).astype(int)]
+    columns = arrays(probes)
+    rows = [bundle.decode_row(columns, int(place), signature) for place in places]
+    golden = {"rows": rows, "answers": bundle.Bundle(out).predict_rows(rows)}
+    text = json.dumps(golden, ensure_ascii=False, indent=1)
+    (out / bundle.GOLDEN).write_text(text, encoding="utf-8")
