@@ -214,7 +214,10 @@ class Spec(Section):
     task: Task | None = Field(
         default=None, description="regression, binary or multiclass; found by itself if left out"
     )
-    source: Source = Field(description="a path, or tables and the query that joins them")
+    source: Source = Field(
+        description="one table, as here or as its path alone; or `tables`, by names you give them, "
+        "and `sql`, a DuckDB query that joins them"
+    )
     validation: Validation = Validation()
     preprocessing: Preprocessing = Preprocessing()
     training: TrainingOptions = TrainingOptions()

@@ -74,8 +74,8 @@ def init(
     stem = re.sub(r"[^a-z0-9]+", "-", Path(table).name.split(".")[0].lower()).strip("-")
     name = stem if stem[:1].isalpha() else f"model-{stem}".rstrip("-")
     path = out or Path(f"{name}.yaml")
-    spec, why = inits.infer(str(Path(table).absolute()) if "://" not in table else table, target,
-                            name[:63])  # fmt: skip
+    inferred, why = inits.infer(table, target, name[:63])
+    spec = inits.relative_to(inferred, path.parent)
     inits.write(path, inits.render(spec, why))
     if as_json:
         print(json.dumps({"spec": str(path), "task": spec.task, "why": why}, ensure_ascii=False))

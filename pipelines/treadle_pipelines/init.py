@@ -1,5 +1,7 @@
 """Write a spec inferred from a table, every default in it and every choice commented."""
 
+import os
+import textwrap
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
@@ -65,6 +67,17 @@ def _split(
     return Preprocessing(), {"preprocessing.split": "no column is a time"}
 
 
+def relative_to(spec: Spec, folder: Path) -> Spec:
+    """Return the spec with its table's path as seen from the folder where the spec will lie."""
+    (table,) = spec.source.tables.values()
+    if "://" in table.path or Path(table.path).is_absolute():
+        return spec
+    path = os.path.relpath(Path(table.path).absolute(), folder.absolute())
+    return spec.model_copy(
+        update={"source": Source(tables={"data": table.model_copy(update={"path": path})})}
+    )
+
+
 def render(spec: Spec, why: dict[str, str]) -> str:
     """Return the spec as YAML with a comment at every key."""
     head = "# A Treadle spec. Every key but name, target and source may be left out; the values\n"
@@ -84,9 +97,13 @@ def _lines(section: BaseModel, why: dict[str, str], prefix: str, depth: int) -> 
             yield f"{indent}{key}:"
             yield from _lines(value, why, f"{place}.", depth + 1)
             continue
-        yield from (f"{indent}# {line}" for line in words)
+        for line in words:
+            yield from textwrap.wrap(
+                line, 98, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}#   "
+            )
         if isinstance(value, Source):
-            yield f"{indent}source: {_scalar(next(iter(value.tables.values())).path)}"
+            yield f"{indent}source:"
+            yield from _lines(next(iter(value.tables.values())), why, f"{place}.", depth + 1)
         else:
             yield f"{indent}{key}: {_scalar(value)}"
 

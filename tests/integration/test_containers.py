@@ -1,6 +1,8 @@
 """Every component as a container, through kfp's DockerRunner."""
 
 import os
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,59 +19,63 @@ from treadle.adapters.mlflow_sqlite import SqliteMlflowRegistry
 from treadle.bundle import Bundle
 from treadle.config import STEP_IMAGE
 from treadle.ingestion.sources import fingerprint
+from treadle.records import ModelVersion
 from treadle.registry import lineage
 from treadle.spec import Spec
 from treadle_pipelines import graphs, spec_file
 from treadle_pipelines.arguments import feedback_arguments, training_arguments
 
+pytestmark = pytest.mark.timeout(1200)
 ROOT = Path(__file__).parents[2]
 # Whoever runs the tests, so that they own what the steps write; the image's own user for root.
 USER, GROUP = (os.getuid(), os.getgid()) if os.getuid() else (10001, 10001)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def engine() -> Iterator[docker.DockerClient]:
     """A Docker engine that has the steps' image."""
     try:
         client = docker.from_env(timeout=30)
     except DockerException as error:
         pytest.skip(f"no Docker engine answers: {error}")
-    with_image = f"Docker has no image {STEP_IMAGE}: build it with components/build-image"
     try:
         client.images.get(STEP_IMAGE)
         yield client
     except ImageNotFound:
-        pytest.skip(with_image)
+        pytest.skip(f"Docker has no image {STEP_IMAGE}: build it with components/build-image")
     finally:
         client.close()
 
 
-@pytest.fixture
-def label(engine: docker.DockerClient) -> Iterator[str]:
-    """A label; at the end every container that carries it is removed."""
-    label = f"treadle-test={uuid4().hex}"
-    yield label
+@pytest.fixture(scope="module")
+def labels(engine: docker.DockerClient) -> Iterator[dict[str, str]]:
+    """A label of these tests alone; at the end every container that carries it is removed."""
+    labels = {"treadle-test": uuid4().hex}
+    yield labels
+    label = f"treadle-test={labels['treadle-test']}"
     for container in engine.containers.list(all=True, filters={"label": label}):
         with suppress(APIError):  # it may be on its way out by itself
             container.remove(force=True)
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A home that the steps' user may write to."""
-    home = tmp_path / "home"
-    for directory in (home, home / "steps", home / "workspace"):
-        directory.mkdir()
+@pytest.fixture(scope="module")
+def spec() -> Spec:
+    """The wine example with one trial for each family, so that none is stopped early: which one
+    is hangs on who comes first."""
+    whole = spec_file.load(ROOT / "examples" / "wine" / "wine.yaml")
+    return whole.model_copy(update={"training": whole.training.model_copy(update={"trials": 3})})
+
+
+@pytest.fixture(scope="module")
+def home(labels: dict[str, str], spec: Spec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home after both graphs ran in containers as a careful cluster would run them: nobody's
+    user, no capability, no network, nothing writable but the home and /tmp."""
+    home = tmp_path_factory.mktemp("containers")
+    steps = home / "steps"
+    steps.mkdir()
+    for directory in (home, steps):
         os.chown(directory, USER, GROUP)
-    return home
-
-
-@pytest.fixture
-def runner(engine: docker.DockerClient, label: str, home: Path) -> local.DockerRunner:
-    """Containers as a careful cluster would run them: nobody's user, no capability, no network,
-    nothing writable but the home and /tmp."""
-    name, _, value = label.partition("=")
-    return local.DockerRunner(
+    runner = local.DockerRunner(
         mounts=[Mount(target=str(home), source=str(home), type="bind")],
         environment={"TREADLE_HOME": str(home)},
         user=f"{USER}:{GROUP}",
@@ -79,47 +85,57 @@ def runner(engine: docker.DockerClient, label: str, home: Path) -> local.DockerR
         read_only=True,
         tmpfs={"/tmp": "rw,exec,size=1g"},
         shm_size="512m",
-        labels={name: value},
+        labels=labels,
     )
+    train(spec, runner, steps)
+    local.init(runner=runner, pipeline_root=str(steps))
+    verdict = graphs.feedback_pipeline(**feedback_arguments(spec)).output
+    assert verdict in {"healthy", "watch", "retrain"}
+    return home
 
 
-@pytest.fixture
-def spec() -> Spec:
-    """The wine example with few trials."""
-    whole = spec_file.load(ROOT / "examples" / "wine" / "wine.yaml")
-    return whole.model_copy(update={"training": whole.training.model_copy(update={"trials": 3})})
+def train(spec: Spec, runner: local.DockerRunner | local.SubprocessRunner, steps: Path) -> None:
+    local.init(runner=runner, pipeline_root=str(steps))
+    seen = fingerprint(spec.source)
+    graphs.training_pipeline(**training_arguments(spec, seen, champion="", run_id="containers"))
 
 
-@pytest.mark.timeout(1200)
-def test_both_graphs_run_with_each_step_in_a_container(
-    runner: local.DockerRunner, home: Path, spec: Spec
-) -> None:
-    local.init(
-        runner=runner,
-        pipeline_root=str(home / "steps"),
-        workspace_root=str(home / "workspace"),
-    )
-    arguments = training_arguments(spec, fingerprint(spec.source), champion="", run_id="boxed")
-    version = graphs.training_pipeline(**arguments).output
-
+def champion_of(home: Path) -> ModelVersion:
     registry = SqliteMlflowRegistry(home / "mlflow.db", home / "mlflow-artifacts")
-    champion = registry.aliased(spec.name, "champion")
+    champion = registry.aliased("wine", "champion")
     assert champion is not None
-    assert champion.version == version
+    return champion
+
+
+def test_containers_make_a_champion_that_is_proved_outside_of_them(home: Path) -> None:
+    champion = champion_of(home)
     assert champion.lineage.code == lineage.code()
     Bundle.fetch(champion.digest, DirectoryStore(home / "objects")).prove()
 
-    verdict = graphs.feedback_pipeline(**feedback_arguments(spec)).output
-    assert verdict in {"healthy", "watch", "retrain"}
+
+def test_what_containers_write_belongs_to_their_user(home: Path) -> None:
     assert {path.stat().st_uid for path in home.rglob("*")} == {USER}
 
 
+def test_containers_and_processes_make_the_same_model(
+    home: Path, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxed = champion_of(home)
+    if sys.platform != "linux" or boxed.lineage.packages != lineage.packages():
+        pytest.skip("other builds of the libraries differ in the last bits")
+    monkeypatch.setenv("TREADLE_HOME", str(tmp_path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # kfp's: this runner uses no image
+        train(spec, local.SubprocessRunner(use_venv=False), tmp_path / "steps")
+    assert champion_of(tmp_path).digest == boxed.digest
+
+
 def test_the_image_installs_the_versions_that_the_tests_run_with() -> None:
-    image, tests = (_pins(ROOT / f"requirements{kind}.lock") for kind in ("-run", ""))
+    image, tests = (pins(ROOT / f"requirements{kind}.lock") for kind in ("-run", ""))
     assert image
     assert image <= tests
 
 
-def _pins(lock: Path) -> set[str]:
+def pins(lock: Path) -> set[str]:
     lines = lock.read_text("utf-8").splitlines()
     return {line.rstrip(" \\") for line in lines if line[:1].isalnum()}

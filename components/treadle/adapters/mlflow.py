@@ -55,7 +55,7 @@ class MlflowRegistry:
             )
             known = [_record(version, aliases) for version in found if RECORD in version.tags]
         if not known:
-            raise RegistryError(f"there is no model {name!r}{nearest(name, self.names())}")
+            raise unknown_model(name, self.names())
         return sorted(known, key=lambda version: -version.version)
 
     def aliased(self, name: str, alias: str) -> ModelVersion | None:
@@ -129,6 +129,12 @@ class MlflowRegistry:
         """Take ``alias`` away."""
         with _in_words(self._uri):
             self._client.delete_registered_model_alias(name, alias)
+
+
+def unknown_model(name: str, names: Sequence[str]) -> RegistryError:
+    """Return the fault of asking for a model that isn't there."""
+    known = f" (there are: {', '.join(names[:20])})" if names else " (there are none yet)"
+    return RegistryError(f"there is no model {name!r}{nearest(name, names) or known}")
 
 
 def _record(version: "MlflowVersion", aliases: Mapping[int, list[str]]) -> ModelVersion:

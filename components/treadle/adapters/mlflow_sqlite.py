@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from treadle.adapters.mlflow import RECORD, MlflowRegistry, versioned
-from treadle.errors import RegistryError, nearest
+from treadle.adapters.mlflow import RECORD, MlflowRegistry, unknown_model, versioned
+from treadle.errors import RegistryError
 from treadle.ports import Registry
 from treadle.records import ModelVersion
 
@@ -58,7 +58,7 @@ class SqliteMlflowRegistry(MlflowRegistry):
                 _VERSIONS + " ORDER BY v.version DESC", (RECORD, name)
             ).fetchall()  # fmt: skip
         if not rows:
-            raise RegistryError(f"there is no model {name!r}{nearest(name, self.names())}")
+            raise unknown_model(name, self.names())
         return [_version(row) for row in rows]
 
     def aliased(self, name: str, alias: str) -> ModelVersion | None:

@@ -14,10 +14,12 @@ from importlib.metadata import (
 )
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import duckdb
 
 from treadle.errors import DataError, nearest
+from treadle.profile import quoted
 from treadle.spec import Source, Table
 
 PACKAGE_SCHEME = "package://"
@@ -95,7 +97,27 @@ def _reader(
         case "json":
             return connection.read_json(names, format="newline_delimited")
         case _:
-            return connection.read_csv(names, **_csv_options(table, files[0]))  # type: ignore[arg-type]
+            return _read_csv(connection, names, _csv_options(table, files[0]))
+
+
+def _read_csv(
+    connection: duckdb.DuckDBPyConnection, names: list[str], options: Mapping[str, Any]
+) -> duckdb.DuckDBPyRelation:
+    """Read CSV. DuckDB takes yes and no, t and f, for booleans; a person who wrote ``yes`` wants
+    to read ``yes`` in the prediction, so only true and false are."""
+    found = connection.read_csv(names, **options)
+    typed = zip(found.columns, found.types, strict=True)
+    booleans = {name: "VARCHAR" for name, kind in typed if str(kind) == "BOOLEAN"}
+    if not booleans:
+        return found
+    raw = connection.read_csv(names, **options, dtype=booleans)
+    words = ", ".join(
+        f"bool_and(lower(trim({quoted(name)})) IN ('true', 'false'))" for name in booleans
+    )
+    ((*plain,),) = raw.aggregate(words).fetchall()
+    worded = [name for name, is_plain in zip(booleans, plain, strict=True) if not is_plain]
+    texts = dict.fromkeys(worded, "VARCHAR")
+    return connection.read_csv(names, **options, dtype=texts) if texts else found
 
 
 def _csv_options(table: Table, path: Path) -> Mapping[str, object]:

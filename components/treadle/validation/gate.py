@@ -57,7 +57,11 @@ def run(
         findings += schema.enforce(found, reference)
     broken = [finding.words for finding in findings if finding.hard]
     if broken:
-        raise GateRefused("the table doesn't fit the champion's schema: " + "; ".join(broken))
+        raise GateRefused(
+            f"the table doesn't fit the champion's schema: {'; '.join(broken)}. Mend the table, say "
+            "how to read the column in validation.columns, or give the model a new name to start "
+            "afresh"
+        )
     return Validated(accepted, found, findings, quarantined)
 
 

@@ -1,0 +1,53 @@
+# Two commands do all the set-up there is: `make run` and `make test`.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+
+##@ Use
+.PHONY: run
+run: .venv/installed ## Run the flights example: raw table to served model (about two minutes)
+	$(BIN)/treadle run examples/flights/flights.yaml
+
+.PHONY: serve
+serve: .venv/installed ## Serve every champion over HTTP on port 3000
+	$(BIN)/treadle serve
+
+##@ Develop
+.PHONY: test
+test: .venv/installed ## Run every test that this machine can run
+	$(BIN)/pytest
+
+.PHONY: lint
+lint: .venv/installed ## Check style, and who may import whom
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+.PHONY: type
+type: .venv/installed ## Check types
+	$(BIN)/mypy
+
+.PHONY: format
+format: .venv/installed ## Put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: lock
+lock: .venv/installed ## Choose the newest versions that fit together, with hashes
+	scripts/lock
+
+.PHONY: install
+install: .venv/installed ## Install Treadle and what it needs into .venv
+
+.venv/installed: requirements.lock scripts/install pyproject.toml
+	PYTHON="$(PYTHON)" scripts/install
+
+##@ Tidy
+.PHONY: clean
+clean: ## Remove what was installed and built; models stay in .treadle
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: help
+help: ## Show this
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,0 +1,257 @@
+"""The exported graph answers as scikit-learn does, row by row, also for what it never saw."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits
+
+from treadle.kinds import kinds_of
+from treadle.preprocessing.features import build_transformer
+from treadle.profile import profile
+from treadle.records import Feature, Kind, Parameter, Signature, Task
+from treadle.signature import NULL_CATEGORY, arrays, encode_frame, feeds
+from treadle.spec import Family, Preprocessing
+from treadle.training.families import final_estimator
+from treadle.training.onnx_export import export
+from treadle.transformers import YEAR_S, TimeParts
+
+pytestmark = [
+    # scikit-learn 1.9 wants TargetEncoder(cv=KFold(…)), which 1.8 hasn't got.
+    pytest.mark.filterwarnings("ignore:.TargetEncoder.shuffle:FutureWarning"),
+    # skl2onnx 1.20 gives protobuf booleans where it asks for integers.
+    pytest.mark.filterwarnings("ignore:Field onnx.AttributeProto:DeprecationWarning"),
+]
+
+ROWS = 400
+NAMES = {"size": "size", "open": "open", "few": "few", "many": "many", "at": "at"}
+PARAMETERS: dict[Family, dict[str, Parameter]] = {
+    Family.LINEAR: {"regularisation": 1.0},
+    Family.HIST_GRADIENT_BOOSTING: {"learning_rate": 0.1, "max_leaf_nodes": 15},
+    Family.FOREST: {"max_leaf_nodes": 256, "min_samples_leaf": 4, "max_features": 0.5},
+}
+CLASSES = {Task.REGRESSION: [], Task.BINARY: ["no", "yes"], Task.MULTICLASS: ["a b", "naïve", "9"]}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """More threads than cores make boosting a hundred times slower."""
+    with threadpool_limits(1):
+        yield
+
+
+def mixed_frame(names: dict[str, str] = NAMES, days: int = 800) -> pd.DataFrame:
+    """A table with a column of each kind; a tenth of each is null, and one category is rare."""
+    random = np.random.default_rng(0)
+    moments = pd.Timestamp("2021-03-05") + pd.to_timedelta(random.uniform(0, days, ROWS), "D")
+    columns = {
+        "size": random.normal(40, 100, ROWS),
+        "open": random.integers(0, 2, ROWS).astype(bool),
+        "few": random.choice(["red", "größe", "it's", "rare"], ROWS, p=[0.5, 0.3, 0.19, 0.01]),
+        "many": random.choice([f"town {i}" for i in range(30)], ROWS),
+        "at": moments,
+    }
+    kept = {names[key]: pd.Series(values) for key, values in columns.items() if key in names}
+    return pd.DataFrame(
+        {name: column.mask(random.uniform(size=ROWS) < 0.1) for name, column in kept.items()}
+    )
+
+
+def answers_of(task: Task) -> np.ndarray:
+    random = np.random.default_rng(1)
+    if task is Task.REGRESSION:
+        return random.normal(size=ROWS) * 50
+    return random.integers(0, len(CLASSES[task]), ROWS)
+
+
+def fitted(
+    frame: pd.DataFrame, task: Task, family: Family, place: Path
+) -> tuple[Pipeline, Signature, pd.DataFrame]:
+    """The pipeline as training fits it, its signature and the encoded rows."""
+    frame.to_parquet(place / "rows.parquet")
+    schema = pq.read_schema(place / "rows.parquet")
+    kinds = kinds_of(schema.remove_metadata(), {})
+    wanted = Signature(
+        task=task,
+        target="answer",
+        features=[Feature(name=name, kind=kind) for name, kind in kinds.items()],
+        classes=CLASSES[task],
+    )
+    table = profile(place / "rows.parquet", kinds)
+    encoded = encode_frame(pd.read_parquet(place / "rows.parquet"), wanted)
+    steps = [
+        ("transformer", build_transformer(wanted, table, Preprocessing(), seed=0)),
+        ("estimator", final_estimator(family, task, PARAMETERS[family], 3, 0, 1)),
+    ]
+    return Pipeline(steps).fit(encoded, answers_of(task)), wanted, encoded
+
+
+def with_odd_rows(encoded: pd.DataFrame, signature: Signature) -> pd.DataFrame:
+    """The rows, and for each column in turn some that hold a null or an unseen category there."""
+    odd = []
+    for feature in signature.features:
+        rows = encoded.iloc[:20].copy()
+        if feature.kind is Kind.CATEGORY:
+            rows[feature.name] = ([NULL_CATEGORY, "never seen", "", "rare"] * 5)[: len(rows)]
+        else:
+            rows[feature.name] = np.nan
+        odd.append(rows.astype(encoded.dtypes))
+    return pd.concat([encoded, *odd], ignore_index=True)
+
+
+def assert_equal_answers(pipeline: Pipeline, signature: Signature, rows: pd.DataFrame) -> None:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(export(pipeline, signature), options)
+    assert [given.name for given in session.get_inputs()] == signature.names
+    found = dict(
+        zip(
+            [output.name for output in session.get_outputs()],
+            session.run(None, feeds(arrays(rows))),
+            strict=True,
+        )
+    )
+    if signature.task is Task.REGRESSION:
+        assert found["prediction"].dtype == np.float32
+        np.testing.assert_allclose(found["prediction"], pipeline.predict(rows), atol=1e-4)
+    else:
+        known = pipeline.predict_proba(rows)
+        np.testing.assert_allclose(found["probabilities"], known, atol=1e-4)
+        labels = [signature.classes[code] for code in pipeline.predict(rows)]
+        assert found["label"].tolist() == labels
+
+
+@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize("family", Family)
+def test_without_times_the_graph_equals_scikit_learn_row_by_row(
+    task: Task, family: Family, tmp_path: Path
+) -> None:
+    names = {key: name for key, name in NAMES.items() if key != "at"}
+    pipeline, signature, rows = fitted(mixed_frame(names), task, family, tmp_path)
+    assert_equal_answers(pipeline, signature, with_odd_rows(rows, signature))
+
+
+LAST_BIT = pytest.mark.xfail(
+    strict=True,
+    reason="float32 sines of numpy and onnxruntime differ in the last bit, which trees split on",
+)
+
+
+@pytest.mark.parametrize("days", [90, 800], ids=["within a year", "seasonal"])
+@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize(
+    "family",
+    [
+        Family.LINEAR,
+        Family.FOREST,
+        pytest.param(Family.HIST_GRADIENT_BOOSTING, marks=LAST_BIT),
+    ],
+)
+def test_with_times_the_graph_equals_scikit_learn_row_by_row(
+    task: Task, family: Family, days: int, tmp_path: Path
+) -> None:
+    pipeline, signature, rows = fitted(mixed_frame(days=days), task, family, tmp_path)
+    names = pipeline["transformer"].get_feature_names_out()
+    assert ("at_season" in names) == (days > 365)
+    assert_equal_answers(pipeline, signature, with_odd_rows(rows, signature))
+
+
+@pytest.mark.parametrize("kind", ["size", "open", "few", "many", "at"])
+def test_a_single_column_of_any_kind_is_enough(kind: str, tmp_path: Path) -> None:
+    frame = mixed_frame({kind: kind})
+    pipeline, signature, rows = fitted(frame, Task.MULTICLASS, Family.LINEAR, tmp_path)
+    assert_equal_answers(pipeline, signature, with_odd_rows(rows, signature))
+
+
+@pytest.mark.parametrize("task", Task)
+def test_odd_names_of_columns_are_inputs_as_they_are(task: Task, tmp_path: Path) -> None:
+    odd = ["the size, in m²", 'open "now"?', "名前", "a.b/c's", "größe\\n"]
+    names = dict(zip(NAMES, odd, strict=True))
+    pipeline, signature, rows = fitted(mixed_frame(names), task, Family.LINEAR, tmp_path)
+    assert_equal_answers(pipeline, signature, rows)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=onnx.checker.ValidationError,
+    reason="inputs share one name space with outputs and with the estimator's inner nodes",
+)
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        *[(Task.REGRESSION, "prediction"), (Task.BINARY, "label"), (Task.BINARY, "probabilities")],
+        *[(Task.BINARY, "variable"), (Task.REGRESSION, "treadle/Concat_0")],
+    ],
+)
+def test_a_column_may_be_called_as_something_within_the_graph(
+    task: Task, name: str, tmp_path: Path
+) -> None:
+    frame = mixed_frame(NAMES | {"size": name})
+    pipeline, signature, rows = fitted(frame, task, Family.LINEAR, tmp_path)
+    assert_equal_answers(pipeline, signature, rows)
+
+
+NEIGHBOURS = pytest.mark.xfail(
+    strict=True, reason="a threshold between two float32 neighbours is rounded up to the upper one"
+)
+
+
+@pytest.mark.parametrize(
+    "family",
+    [Family.FOREST, pytest.param(Family.HIST_GRADIENT_BOOSTING, marks=NEIGHBOURS)],
+)
+def test_numbers_next_to_each_other_in_float32_are_told_apart(
+    family: Family, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame({"account": 1_600_000_000 + 128 * (np.arange(ROWS) % 40)})
+    pipeline, signature, rows = fitted(frame, Task.REGRESSION, family, tmp_path)
+    assert_equal_answers(pipeline, signature, rows)
+
+
+def test_the_same_pipeline_gives_the_same_bytes(tmp_path: Path) -> None:
+    pipeline, signature, _ = fitted(mixed_frame(), Task.BINARY, Family.FOREST, tmp_path)
+    assert export(pipeline, signature) == export(pipeline, signature)
+
+
+# TimeParts
+
+
+@settings(deadline=None)
+@given(st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)))
+def test_the_parts_of_a_time_are_pandas_hour_and_day_of_the_week(moment: datetime) -> None:
+    stamp = pd.Timestamp(moment)
+    parts = TimeParts(seasonal=True).fit_transform([[moment.timestamp()]])
+    hour, weekday, sine, cosine, null, season, year_sine, year_cosine = parts[0].tolist()
+    passed = (stamp - stamp.normalize()).total_seconds()
+    assert hour == pytest.approx(passed / 3600, abs=1e-4)
+    assert weekday == pytest.approx(stamp.day_of_week + passed / 86400, abs=1e-4)
+    assert null == 0
+    assert season == pytest.approx(moment.timestamp() / YEAR_S % 1, abs=1e-6)
+    for part, phase in [
+        *[(sine, np.sin(passed / 86400 * 2 * np.pi)), (cosine, np.cos(passed / 86400 * 2 * np.pi))],
+        *[(year_sine, np.sin(season * 2 * np.pi)), (year_cosine, np.cos(season * 2 * np.pi))],
+    ]:
+        assert part == pytest.approx(phase, abs=1e-5)
+
+
+def test_a_monday_at_midnight_begins_the_week_and_a_null_says_so() -> None:
+    monday = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
+    parts = TimeParts(seasonal=False).fit_transform([[monday], [np.nan]])
+    assert parts.tolist() == [[0, 0, 0, 1, 0], [0, 0, 0, 0, 1]]
+    assert parts.dtype == np.float32
+
+
+@pytest.mark.parametrize("seasonal", [True, False])
+def test_every_part_of_a_time_has_a_name(seasonal: bool) -> None:
+    step = TimeParts(seasonal=seasonal).fit([[0.0]])
+    assert len(step.get_feature_names_out(["at"])) == step.transform([[0.0]]).shape[1]
+    assert step.get_feature_names_out(["at"])[0] == "at_hour"
