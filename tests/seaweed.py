@@ -100,7 +100,7 @@ def _running(command: list[str], directory: Path) -> Iterator[subprocess.Popen[b
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            preexec_fn=_die_with_parent(),  # noqa: PLW1509 - one system call, no lock
+            preexec_fn=_die_with_parent(),
         ) as process,
     ):
         try:

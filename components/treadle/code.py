@@ -2,15 +2,21 @@
 
 import hashlib
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
-_ROOT = Path(__file__).parent
+# All that a step may run: deployment starts the model server.
+PACKAGES = ("treadle", "treadle_pipelines", "treadle_serving")
 
 
 @cache
 def code_digest() -> str:
-    """Return 12 hexadecimal digits that change with any source file of this package."""
+    """Return 12 hexadecimal digits that change with any source file of Treadle."""
     whole = hashlib.sha256()
-    for path in sorted(_ROOT.rglob("*.py")):
-        whole.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    for package in PACKAGES:
+        spec = find_spec(package)
+        for root in (spec.submodule_search_locations or []) if spec else []:
+            for path in sorted(Path(root).rglob("*.py")):
+                name = f"{package}/{path.relative_to(root).as_posix()}"
+                whole.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return whole.hexdigest()[:12]

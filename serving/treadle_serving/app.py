@@ -30,6 +30,10 @@ class BadRequest(TreadleError):
     """The request can't be read."""
 
 
+class TooLarge(TreadleError):
+    """The request's body is larger than MOST_BYTES."""
+
+
 async def predict(request: Request) -> Response:
     """Answer rows with the champion's predictions."""
     rows = _rows(await _body(request))
@@ -72,7 +76,9 @@ async def _body(request: Request) -> bytes:
     async for part in request.stream():
         size += len(part)
         if size > MOST_BYTES:
-            raise BadRequest(f"the body is larger than {MOST_BYTES // 1024**2} MiB: send less rows")
+            raise TooLarge(
+                f"the body is larger than {MOST_BYTES // 1024**2} MiB: send fewer rows at once"
+            )
         parts.append(part)
     return b"".join(parts)
 
@@ -102,6 +108,8 @@ def _in_words(endpoint: Endpoint) -> Endpoint:
             return JSONResponse({"error": str(error), "rows": rows}, status_code=422)
         except BadRequest as error:
             return JSONResponse({"error": str(error)}, status_code=400)
+        except TooLarge as error:
+            return JSONResponse({"error": str(error)}, status_code=413)
         except UnknownModel as error:
             return JSONResponse({"error": str(error)}, status_code=404)
         except TreadleError as error:

@@ -18,6 +18,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from seaweed import S3Server
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.adapters.s3 import S3Store, parse_endpoint
@@ -392,7 +393,7 @@ def test_a_full_disk_is_put_in_words_and_leaves_no_part(tmp_path: Path) -> None:
     with mounted_tmpfs(tmp_path / "small", "size=1m") as place:
         store = DirectoryStore(place / "objects")
         store.put_bytes("fits", b"1")
-        with pytest.raises(EnvironmentFault, match="small/objects.*the disk is full: free some"):
+        with pytest.raises(EnvironmentFault, match=r"small/objects.*the disk is full: free some"):
             store.put_bytes("too/big", bytes(2 << 20))
         assert list(store.keys()) == ["fits"]
         assert no_parts(store)
@@ -490,7 +491,7 @@ def every_call(store: ObjectStore) -> list[Callable[[], object]]:
 def test_a_missing_bucket_is_named_by_every_call(s3_place: Settings) -> None:
     store = S3Store.from_settings(replace(s3_place, object_store="s3://nobodys-bucket/p"))
     for call in every_call(store):
-        with pytest.raises(StoreError, match="no bucket 'nobodys-bucket' at http.*: create it"):
+        with pytest.raises(StoreError, match=r"no bucket 'nobodys-bucket' at http.*: create it"):
             call()
 
 
@@ -508,7 +509,7 @@ def test_wrong_credentials_say_which_settings_to_check(
 ) -> None:
     store = S3Store.from_settings(replace(s3_place, **wrong))  # type: ignore[arg-type]
     for call in every_call(store):
-        with pytest.raises(StoreError, match="refused .*check TREADLE_S3_ACCESS_KEY") as caught:
+        with pytest.raises(StoreError, match=r"refused .*check TREADLE_S3_ACCESS_KEY") as caught:
             call()
         assert "treadle-secret" not in str(caught.value)
 
@@ -545,7 +546,7 @@ def test_tls_to_a_plain_server_says_how_to_write_the_endpoint(s3_place: Settings
     assert s3_place.s3_endpoint is not None
     endpoint = s3_place.s3_endpoint.replace("http:", "https:")
     store = S3Store.from_settings(replace(s3_place, s3_endpoint=endpoint))
-    with pytest.raises(StoreError, match="no secure connection.*write http://host:port"):
+    with pytest.raises(StoreError, match=r"no secure connection.*write http://host:port"):
         store.exists("k")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -165,6 +166,11 @@ class Finished:
     home: Path
     spec: Path
     summary: dict[str, Any]
+
+
+def copied(finished: Finished, directory: Path) -> Path:
+    """Copy a home, so that a test may change it."""
+    return Path(shutil.copytree(finished.home, directory / "home"))
 
 
 @pytest.fixture(scope="session")

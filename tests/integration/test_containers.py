@@ -63,19 +63,25 @@ def spec() -> Spec:
     """The wine example with one trial for each family, so that none is stopped early: which one
     is hangs on who comes first."""
     whole = spec_file.load(ROOT / "examples" / "wine" / "wine.yaml")
-    return whole.model_copy(update={"training": whole.training.model_copy(update={"trials": 3})})
+    search = whole.training.model_copy(update={"trials": 3, "budget_s": 600.0})
+    return whole.model_copy(update={"training": search})
 
 
 @pytest.fixture(scope="module")
-def home(labels: dict[str, str], spec: Spec, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home after both graphs ran in containers as a careful cluster would run them: nobody's
-    user, no capability, no network, nothing writable but the home and /tmp."""
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home that the steps' user may write to."""
     home = tmp_path_factory.mktemp("containers")
-    steps = home / "steps"
-    steps.mkdir()
-    for directory in (home, steps):
+    for directory in (home, home / "steps"):
+        directory.mkdir(exist_ok=True)
         os.chown(directory, USER, GROUP)
-    runner = local.DockerRunner(
+    return home
+
+
+@pytest.fixture(scope="module")
+def runner(home: Path, labels: dict[str, str]) -> local.DockerRunner:
+    """Containers as a careful cluster would run them: nobody's user, no capability, no network,
+    nothing writable but the home and /tmp."""
+    return local.DockerRunner(
         mounts=[Mount(target=str(home), source=str(home), type="bind")],
         environment={"TREADLE_HOME": str(home)},
         user=f"{USER}:{GROUP}",
@@ -87,47 +93,57 @@ def home(labels: dict[str, str], spec: Spec, tmp_path_factory: pytest.TempPathFa
         shm_size="512m",
         labels=labels,
     )
-    train(spec, runner, steps)
-    local.init(runner=runner, pipeline_root=str(steps))
-    verdict = graphs.feedback_pipeline(**feedback_arguments(spec)).output
-    assert verdict in {"healthy", "watch", "retrain"}
-    return home
 
 
-def train(spec: Spec, runner: local.DockerRunner | local.SubprocessRunner, steps: Path) -> None:
-    local.init(runner=runner, pipeline_root=str(steps))
+@pytest.fixture(scope="module")
+def champion(runner: local.DockerRunner, home: Path, spec: Spec) -> ModelVersion:
+    """The champion that the training graph makes in containers."""
+    return trained(spec, runner, home)
+
+
+def trained(
+    spec: Spec, runner: local.DockerRunner | local.SubprocessRunner, home: Path
+) -> ModelVersion:
+    local.init(runner=runner, pipeline_root=str(home / "steps"))
     seen = fingerprint(spec.source)
     graphs.training_pipeline(**training_arguments(spec, seen, champion="", run_id="containers"))
-
-
-def champion_of(home: Path) -> ModelVersion:
     registry = SqliteMlflowRegistry(home / "mlflow.db", home / "mlflow-artifacts")
-    champion = registry.aliased("wine", "champion")
+    champion = registry.aliased(spec.name, "champion")
     assert champion is not None
     return champion
 
 
-def test_containers_make_a_champion_that_is_proved_outside_of_them(home: Path) -> None:
-    champion = champion_of(home)
+def test_containers_make_a_champion_that_is_proved_outside_of_them(
+    champion: ModelVersion, home: Path
+) -> None:
     assert champion.lineage.code == lineage.code()
     Bundle.fetch(champion.digest, DirectoryStore(home / "objects")).prove()
 
 
+@pytest.mark.usefixtures("champion")
+def test_a_container_watches_over_the_champion(
+    runner: local.DockerRunner, home: Path, spec: Spec
+) -> None:
+    local.init(runner=runner, pipeline_root=str(home / "steps"))
+    verdict = graphs.feedback_pipeline(**feedback_arguments(spec)).output
+    assert verdict in {"healthy", "watch", "retrain"}
+
+
+@pytest.mark.usefixtures("champion")
 def test_what_containers_write_belongs_to_their_user(home: Path) -> None:
     assert {path.stat().st_uid for path in home.rglob("*")} == {USER}
 
 
 def test_containers_and_processes_make_the_same_model(
-    home: Path, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    champion: ModelVersion, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    boxed = champion_of(home)
-    if sys.platform != "linux" or boxed.lineage.packages != lineage.packages():
+    if sys.platform != "linux" or champion.lineage.packages != lineage.packages():
         pytest.skip("other builds of the libraries differ in the last bits")
     monkeypatch.setenv("TREADLE_HOME", str(tmp_path))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # kfp's: this runner uses no image
-        train(spec, local.SubprocessRunner(use_venv=False), tmp_path / "steps")
-    assert champion_of(tmp_path).digest == boxed.digest
+        here = trained(spec, local.SubprocessRunner(use_venv=False), tmp_path)
+    assert here.digest == champion.digest
 
 
 def test_the_image_installs_the_versions_that_the_tests_run_with() -> None:

@@ -156,14 +156,19 @@ def reader(table: pa.Table, rows: int = 1000) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(table.schema, table.to_batches(max_chunksize=rows))
 
 
+def stamps(store: DirectoryStore) -> dict[str, int]:
+    keys = list(store.keys())
+    return {key: store.local(key).stat().st_mtime_ns for key in keys}
+
+
 def test_the_same_rows_have_one_digest_and_are_stored_once(store: DirectoryStore) -> None:
     table = pa.table({"a": list(range(100)), "b": ["x", None] * 50})
     first = snapshots.publish(reader(table), "one source", store)
-    stamps = {key: store.local(key).stat().st_mtime_ns for key in store.keys()}
+    written = stamps(store)
     second = snapshots.publish(reader(table, rows=7), "another source", store)
     assert second.digest == first.digest == digest(table)
-    assert {key: store.local(key).stat().st_mtime_ns for key in store.keys()} == stamps
-    assert len(stamps) == 2
+    assert stamps(store) == written
+    assert len(written) == 2
     assert snapshots.load(first.digest, store) == first
 
 
@@ -205,7 +210,7 @@ def test_batches_without_rows_change_nothing(store: DirectoryStore) -> None:
 
 
 def test_a_table_without_rows_is_refused_and_leaves_nothing(store: DirectoryStore) -> None:
-    with pytest.raises(DataError, match="^here has 2 columns but no rows$"):
+    with pytest.raises(DataError, match=r"^here has 2 columns but no rows$"):
         snapshots.publish(reader(PLAIN.slice(0, 0)), "here", store)
     assert list(store.keys()) == []
 
@@ -216,6 +221,6 @@ def test_rows_that_break_off_are_put_in_words_and_leave_nothing(store: Directory
         raise pa.ArrowInvalid("row 3 has\n3 columns")
 
     broken = pa.RecordBatchReader.from_batches(PLAIN.schema, batches())
-    with pytest.raises(DataError, match="can't be read to their end: .*row 3 has 3 columns"):
+    with pytest.raises(DataError, match=r"can't be read to their end: .*row 3 has 3 columns"):
         snapshots.publish(broken, "here", store)
     assert list(store.keys()) == []

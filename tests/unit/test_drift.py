@@ -186,6 +186,12 @@ def test_nulls_flooding_in_are_told(compared: Compare, values: Sequence[object])
     assert drift.words == "null in 0.0% of rows before, 50.0% now"
 
 
+def test_nulls_that_were_always_there_have_not_drifted(compared: Compare) -> None:
+    for values in (NORMAL, ["a", "b"] * 2000):
+        holes = column([value if i // 2 % 2 else None for i, value in enumerate(values)])
+        assert compared(holes, holes)["x"].distance == 0
+
+
 def test_a_constant_column_is_constant(compared: Compare) -> None:
     for values in ([7.0] * 100, ["a"] * 100, [True] * 100):
         drift = compared(column(values), column(values))["x"]
@@ -219,7 +225,9 @@ def test_names_and_values_with_quotes_are_compared(compared: Compare) -> None:
 
 @pytest.mark.xfail(strict=True, reason="cells hold no place for nan, inf and text: they vanish")
 @pytest.mark.parametrize(
-    "broken", [[float("nan")] * 4000, [float("inf")] * 4000, ["error"] * 4000], ids=["nan", "inf", "text"]
+    "broken",
+    [[float("nan")] * 4000, [float("inf")] * 4000, ["error"] * 4000],
+    ids=["nan", "inf", "text"],
 )
 def test_a_number_that_is_none_any_more_has_drifted(
     compared: Compare, broken: list[object]

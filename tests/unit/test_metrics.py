@@ -138,5 +138,5 @@ def test_a_metric_that_does_not_fit_the_task_is_refused_with_those_that_do() -> 
     words = "training.metric: rmse doesn't fit a binary task; these do: roc_auc, log_loss, accuracy"
     with pytest.raises(SpecError, match=f"^{words}$"):
         measure(Task.BINARY, MetricName.RMSE)
-    with pytest.raises(SpecError, match="these do: log_loss, accuracy$"):
+    with pytest.raises(SpecError, match=r"these do: log_loss, accuracy$"):
         measure(Task.MULTICLASS, MetricName.ROC_AUC)

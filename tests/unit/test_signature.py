@@ -1,6 +1,9 @@
-"""Frames and JSON rows of the same values are encoded alike: no skew between training and serving."""
+"""Frames and JSON rows of the same values are encoded alike: training and serving
+see the same."""
 
 import json
+import time
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
@@ -108,7 +111,7 @@ def test_a_category_is_known_by_its_text(value: object, text: str) -> None:
 def test_whole_numbers_beside_nulls_are_the_categories_that_json_names() -> None:
     wanted = signature(code=Kind.CATEGORY)
     frame = pa.table({"code": pa.array([7, None, 8], pa.int64())}).to_pandas()
-    rows = [{"code": 7}, {"code": None}, {"code": 8.0}]
+    rows: Rows = [{"code": 7}, {"code": None}, {"code": 8.0}]
     assert encode_frame(frame, wanted)["code"].tolist() == ["7", NULL_CATEGORY, "8"]
     assert encode_rows(rows, wanted)["code"].tolist() == ["7", NULL_CATEGORY, "8"]
 
@@ -139,16 +142,16 @@ def test_every_bad_value_is_named_by_row_column_and_reason() -> None:
 
 def test_a_bad_cell_of_a_frame_is_named_by_row_column_and_reason() -> None:
     frame = pd.DataFrame({"size": ["1", None, "big"], "open": ["yes", "no", "maybe"]})
-    with pytest.raises(RowErrors, match="^row 2, size: 'big' is not a number$"):
+    with pytest.raises(RowErrors, match=r"^row 2, size: 'big' is not a number$"):
         encode_frame(frame, signature(size=Kind.NUMBER))
-    with pytest.raises(RowErrors, match="^row 2, open: 'maybe' is not a boolean$"):
+    with pytest.raises(RowErrors, match=r"^row 2, open: 'maybe' is not a boolean$"):
         encode_frame(frame, signature(open=Kind.BOOLEAN))
 
 
 @pytest.mark.xfail(strict=True, reason="_epoch_seconds passes pandas' advice on, three lines of it")
 def test_a_bad_time_of_a_frame_is_named_in_one_line() -> None:
     frame = pd.DataFrame({"since": ["2020-01-01", "soon"]})
-    with pytest.raises(DataError, match="since.*soon.*time") as caught:
+    with pytest.raises(DataError, match=r"since.*soon.*time") as caught:
         encode_frame(frame, signature(since=Kind.TIME))
     assert "\n" not in str(caught.value)
 
@@ -161,7 +164,7 @@ def test_a_long_bad_value_is_shortened() -> None:
 
 def test_a_column_that_a_frame_lacks_is_named_with_the_nearest_it_has() -> None:
     frame = pd.DataFrame({"lenght": [1.0], "width": [2.0]})
-    with pytest.raises(DataError, match="^column 'length' is missing; did you mean 'lenght'\\?$"):
+    with pytest.raises(DataError, match=r"^column 'length' is missing; did you mean 'lenght'\?$"):
         encode_frame(frame, signature(length=Kind.NUMBER))
 
 
@@ -199,6 +202,17 @@ def test_what_a_row_may_not_hold_a_frame_may_not_hold_either(kind: Kind, cell: o
 # Times
 
 
+@pytest.fixture
+def new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose own zone is far from UTC."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("new_york")
 @pytest.mark.parametrize(
     ("written", "meant"),
     [

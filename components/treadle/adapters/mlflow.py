@@ -4,6 +4,7 @@ A version's record is the JSON of ``records.NewVersion`` in the tag RECORD; metr
 files are logged to an MLflow run, so that MLflow's UI shows them.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from treadle.records import ModelVersion, NewVersion
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
+# MLflow reports its use to its makers unless it is told not to, before it is imported.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 RECORD = "treadle.record"
 EXPERIMENT = "treadle"
 

@@ -1,0 +1,165 @@
+"""The model server over real HTTP."""
+
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Finished, Server, free_port, serving, started, wait_for
+from treadle.adapters.mlflow_sqlite import SqliteMlflowRegistry
+
+
+@pytest.fixture(scope="module")
+def server(wine: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(wine.home, tmp_path_factory.mktemp("serve")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def rows(wine: Finished) -> list[dict[str, Any]]:
+    """The bundle's golden rows."""
+    golden = wine.home / "objects/bundles" / wine.summary["digest"] / "golden.json"
+    return list(json.loads(golden.read_text(encoding="utf-8"))["rows"])
+
+
+def test_it_answers_the_golden_rows_as_the_bundle_did(
+    server: Server, wine: Finished, rows: list[dict[str, Any]]
+) -> None:
+    status, answer = server.predict("wine", rows)
+    assert status == 200
+    assert (answer["version"], answer["digest"]) == (1, wine.summary["digest"])
+    golden = wine.home / "objects/bundles" / wine.summary["digest"] / "golden.json"
+    expected = json.loads(golden.read_text(encoding="utf-8"))["answers"]
+    for got, wanted in zip(answer["predictions"], expected, strict=True):
+        assert got["prediction"] == wanted["prediction"]
+        assert got["probabilities"] == pytest.approx(wanted["probabilities"], abs=1e-5)
+
+
+def test_it_lists_and_describes_its_models(server: Server) -> None:
+    assert server.request("/v1/models") == (200, {"models": ["wine"]})
+    status, described = server.request("/v1/models/wine")
+    assert status == 200
+    assert described["signature"]["classes"] == ["0", "1", "2"]
+    assert {f["kind"] for f in described["signature"]["features"]} == {"number"}
+
+
+def test_columns_in_another_order_extra_ones_and_missing_ones_are_taken(
+    server: Server, rows: list[dict[str, Any]]
+) -> None:
+    row = rows[-1]
+    _, plain = server.predict("wine", [row])
+    backwards = dict(reversed(row.items())) | {"price": 12}
+    assert server.predict("wine", [backwards])[1]["predictions"] == plain["predictions"]
+    status, _ = server.predict("wine", [{k: v for k, v in row.items() if k != "hue"}])
+    assert status == 200
+
+
+def test_bad_values_are_named_by_row_and_column(server: Server, rows: list[dict[str, Any]]) -> None:
+    status, answer = server.predict("wine", [rows[0], rows[0] | {"hue": "pale", "ash": [1]}])
+    assert status == 422
+    assert [(e["row"], e["column"]) for e in answer["rows"]] == [(1, "ash"), (1, "hue")]
+    assert "'pale' is not a number" in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"not json", "not JSON"),
+        (b"", "not JSON"),
+        (b"[1]", '"rows"'),
+        (b'{"rows": []}', "at least one row"),
+        (b'{"rows": 3}', '"rows"'),
+        (b'{"rows": [3]}', "row 0 is int"),
+        (b"[" * 100_000, "not JSON"),
+        (b"\xff\xfe\x00", "not JSON"),
+    ],
+)
+def test_a_body_that_is_no_request_gets_400_and_words(
+    server: Server, body: bytes, words: str
+) -> None:
+    status, answer = server.request("/v1/models/wine/predict", body)
+    assert status == 400
+    assert words in answer["error"]
+    assert "Traceback" not in json.dumps(answer)
+
+
+def test_a_body_that_is_too_large_is_refused(server: Server) -> None:
+    status, answer = server.request("/v1/models/wine/predict", b" " * (33 * 1024**2))
+    assert status == 413
+    assert "32 MiB" in answer["error"]
+
+
+def test_an_unknown_model_is_answered_with_the_nearest(server: Server) -> None:
+    status, answer = server.predict("wind", [{}])
+    assert status == 404
+    assert "did you mean 'wine'" in answer["error"]
+
+
+def test_health_and_metrics_are_there(server: Server) -> None:
+    assert server.request("/livez")[0] == 200
+    assert server.request("/readyz")[0] == 200
+    status, text = server.request("/metrics")
+    assert status == 200
+    assert "bentoml_service_request_total" in text
+
+
+def test_a_promotion_is_served_without_a_restart(tmp_path: Path, wine: Finished) -> None:
+    home = copied(wine, tmp_path)
+    registry = SqliteMlflowRegistry(home / "mlflow.db", home / "mlflow-artifacts")
+    second = another_version(home, registry)
+    with serving(home, tmp_path) as server:
+
+        def served() -> tuple[int, str]:
+            status, answer = server.predict("wine", [{}])
+            assert status == 200, answer
+            return answer["version"], answer["digest"]
+
+        assert served() == (1, wine.summary["digest"])
+        registry.set_alias("wine", "champion", 2)
+        wait_for(lambda: served() == (2, second), 5, "version 2 is served")
+        registry.set_alias("wine", "champion", 1)
+        wait_for(lambda: served() == (1, wine.summary["digest"]), 5, "version 1 is served again")
+
+
+def another_version(home: Path, registry: SqliteMlflowRegistry) -> str:
+    """Register the champion's model a second time in a bundle of its own; return its digest."""
+    champion = registry.aliased("wine", "champion")
+    assert champion is not None
+    rebuilt = home / "rebuilt"
+    shutil.copytree(home / "objects/bundles" / champion.digest, rebuilt)
+    reference = rebuilt / "reference.json"
+    reference.write_text(reference.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    bundle = Bundle(rebuilt)
+    source = store_bundle(bundle, DirectoryStore(home / "objects"))
+    fields = {name: getattr(champion, name) for name in NewVersion.model_fields}
+    registry.register(
+        NewVersion(**{**fields, "digest": bundle.digest, "source": source, "semver": "1.0.1"}), {}
+    )
+    return bundle.digest
+
+
+def test_an_altered_bundle_is_not_served(tmp_path: Path, wine: Finished) -> None:
+    home = copied(wine, tmp_path)
+    model = home / "objects/bundles" / wine.summary["digest"] / "model.onnx"
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    with serving(home, tmp_path) as server:
+        status, answer = server.predict("wine", [{}])
+        assert status == 503
+        assert "altered" in answer["error"]
+
+
+def test_sigterm_ends_the_server_and_its_workers(wine: Finished, tmp_path: Path) -> None:
+    port = free_port()
+    process = started("serve", "--port", port, home=wine.home, log=tmp_path / "log")
+    server = Server(f"http://127.0.0.1:{port}", process, tmp_path / "log")
+    wait_for(server.is_ready, 60, "the server is ready")
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=20)
+    with pytest.raises(OSError, match="refused"):
+        server.request("/readyz")
