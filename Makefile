@@ -32,6 +32,10 @@ format: .venv/installed ## Put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+.PHONY: bench-main
+bench-main: .venv/installed ## Measure the main job on a fresh clone against its limits
+	$(BIN)/python benchmarks/main_job.py
+
 .PHONY: lock
 lock: .venv/installed ## Choose the newest versions that fit together, with hashes
 	scripts/lock
@@ -50,4 +54,4 @@ clean: ## Remove what was installed and built; models stay in .treadle
 .PHONY: help
 help: ## Show this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

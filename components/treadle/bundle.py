@@ -47,7 +47,7 @@ class Model(Protocol):
 class OnnxModel:
     """The graph, run by onnxruntime."""
 
-    def __init__(self, path: Path, signature: Signature, threads: int = 1) -> None:
+    def __init__(self, path: Path, threads: int = 1) -> None:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
@@ -59,7 +59,8 @@ class OnnxModel:
             self._session = ort.InferenceSession(str(path), options, ["CPUExecutionProvider"])
         except Exception as error:
             raise ModelError(f"{path} can't be loaded: {error}") from error
-        self._wanted = ["probabilities" if signature.task.is_classification else "prediction"]
+        # The last output is the one of numbers: see training/onnx_export.py.
+        self._wanted = [self._session.get_outputs()[-1].name]
 
     def output(self, columns: Mapping[str, Column]) -> Output:
         """Return the model's output."""
@@ -84,7 +85,12 @@ class SkopsModel:
         return np.asarray((predict or self._pipeline.predict)(frame))
 
 
-TRUSTED = ["treadle.transformers.TimeParts", "treadle.transformers.ToFloat32"]
+# Types that skops doesn't know to be harmless by itself.
+TRUSTED = [
+    "sklearn.model_selection._split.KFold",
+    "treadle.transformers.TimeParts",
+    "treadle.transformers.ToFloat32",
+]
 
 
 class Bundle:
@@ -111,7 +117,7 @@ class Bundle:
     def model(self) -> Model:
         """The loaded model."""
         if (self.directory / ONNX).exists():
-            return OnnxModel(self.directory / ONNX, self.signature, self._threads)
+            return OnnxModel(self.directory / ONNX, self._threads)
         return SkopsModel(self.directory / SKOPS, self.signature)
 
     @cached_property

@@ -3,6 +3,7 @@ from the spec, so that one spec runs anywhere. Parsed once; domain code never re
 environment."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,8 +15,17 @@ from treadle.errors import SpecError, nearest
 PREFIX = "TREADLE_"
 # The steps' image. Its tag is the digest of the code, so that no cache hides a changed step.
 STEP_IMAGE = os.environ.get("TREADLE_STEP_IMAGE") or f"treadle-step:{code_digest()}"
+# Kubernetes tells every pod of every Service: one called treadle-server gives
+# TREADLE_SERVER_SERVICE_HOST, TREADLE_SERVER_PORT_3000_TCP_ADDR and the like.
+_KUBERNETES = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT|_PORT$|_PORT_\d+_")
 # Set by the launcher for its steps, not by people.
 _INTERNAL = {"TREADLE_EVENTS", "TREADLE_RUN_ID", "TREADLE_LAUNCHER_PID"}
+
+
+_SCHEMES = {
+    "mlflow_uri": ("http", "https", "sqlite", "postgresql", "mysql"),
+    "server_url": ("http", "https"),
+}
 
 
 def _setting(words: str, default: str | None = None, secret: bool = False) -> str | None:
@@ -38,9 +48,11 @@ class Settings:
     s3_region: str | None = _setting("S3 region", default="us-east-1")
     s3_access_key: str | None = _setting("S3 access key")
     s3_secret_key: str | None = _setting("S3 secret key", secret=True)
-    mlflow_uri: str | None = _setting("MLflow server; default: SQLite under the home")
+    # Addresses may hold a password, so they are not shown either.
+    mlflow_uri: str | None = _setting("MLflow server; default: SQLite under the home", secret=True)
     server_url: str | None = _setting(
-        "a running model server that deployment waits for; default: one is started to prove it"
+        "a running model server that deployment waits for; default: one is started to prove it",
+        secret=True,
     )
     step_image: str | None = _setting("container image of the steps; default: by content")
 
@@ -50,7 +62,7 @@ class Settings:
         known = {PREFIX + f.name.upper(): f.name for f in fields(cls)}
         given: dict[str, str] = {}
         for name, value in environment.items():
-            if not name.startswith(PREFIX) or name in _INTERNAL:
+            if not name.startswith(PREFIX) or name in _INTERNAL or _KUBERNETES.search(name):
                 continue
             if name not in known:
                 raise SpecError(f"unknown setting {name}{nearest(name, known)}")
@@ -60,10 +72,13 @@ class Settings:
         return cls(home=home, **given)._checked()
 
     def _checked(self) -> "Settings":
-        for name in ("mlflow_uri", "server_url"):
+        for name, schemes in _SCHEMES.items():
             value = getattr(self, name)
-            if value and urlsplit(value).scheme not in {"http", "https", "sqlite", "postgresql"}:
-                raise SpecError(f"TREADLE_{name.upper()}={value!r} is not an http(s) address")
+            scheme = urlsplit(value).scheme if value else None
+            if scheme is not None and scheme not in schemes:
+                known = ", ".join(f"{known}://" for known in schemes)
+                shown = f"begins with {scheme}://" if scheme else "has no scheme"
+                raise SpecError(f"TREADLE_{name.upper()} {shown}; it must begin with {known}")
         return self
 
     def as_environment(self) -> dict[str, str]:

@@ -32,16 +32,10 @@ CLASSES_AT_MOST = 20
 
 def infer_task(target: ColumnProfile) -> Task:
     """Return what predicting this column is: few whole numbers, texts or booleans are classes."""
-    if target.kind in (Kind.CATEGORY, Kind.BOOLEAN) or _is_few_whole_numbers(target):
+    few = target.whole and target.distinct <= CLASSES_AT_MOST
+    if few or target.kind in (Kind.CATEGORY, Kind.BOOLEAN):
         return Task.BINARY if target.distinct <= 2 else Task.MULTICLASS
     return Task.REGRESSION
-
-
-def _is_few_whole_numbers(column: ColumnProfile) -> bool:
-    if column.distinct > CLASSES_AT_MOST or column.minimum is None or column.maximum is None:
-        return False
-    bounds = (column.minimum, column.maximum, *column.quantiles)
-    return all(float(value).is_integer() for value in bounds)
 
 
 def is_identifier(column: ColumnProfile) -> bool:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Record(BaseModel):
     """Immutable, no unknown fields, JSON in and out."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     @classmethod
     def read(cls, path: Path | str) -> Self:
@@ -89,6 +89,7 @@ class ColumnProfile(Record):
     minimum: float | None = None
     maximum: float | None = None
     mean: float | None = None
+    whole: bool = Field(default=False, description="every value is a whole number")
     quantiles: list[float] = Field(default_factory=list)
     edges: list[float] = Field(default_factory=list)
     counts: list[int] = Field(default_factory=list)

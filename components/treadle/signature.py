@@ -7,6 +7,7 @@ zone means UTC), a category text (null: NULL_CATEGORY).
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from treadle.records import Feature, Kind, Signature
 
 NULL_CATEGORY = "<null>"
 Column = npt.NDArray[np.float32] | npt.NDArray[np.float64] | npt.NDArray[np.object_]
+_LARGEST = float(np.finfo(np.float32).max)
+_TIMES = {"datetime64", "datetime", "date"}
 _WIDTHS = {Kind.TIME: np.float64}
 _TRUE = {"true", "t", "yes", "y", "1"}
 _FALSE = {"false", "f", "no", "n", "0"}
@@ -68,58 +71,53 @@ def feeds(columns: Mapping[str, Column]) -> dict[str, Column]:
 
 
 def category(value: object) -> str:
-    """Return the text by which a category's value is known: 3 and 3.0 are the same one."""
-    if (
-        value is None
-        or value is pd.NaT
-        or value is pd.NA
-        or (isinstance(value, float) and value != value)
-    ):
+    """Return the text by which a category's value is known: 3, 3.0 and Decimal("3.00") are one."""
+    if value is None or value is pd.NaT or value is pd.NA:
         return NULL_CATEGORY
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
+    if isinstance(value, float | np.floating | Decimal):
+        if not np.isfinite(float(value)):
+            return NULL_CATEGORY
+        if value == int(value):
+            return str(int(value))
+        return f"{value:f}" if isinstance(value, Decimal) else str(value)
     return str(value)
 
 
 def _encode_series(series: pd.Series, feature: Feature) -> Column:
+    """Encode a whole column; value by value where its type isn't plainly the feature's kind, so
+    that a frame and JSON rows of the same values are read alike."""
     match feature.kind:
-        case Kind.CATEGORY:
-            if pd.api.types.is_string_dtype(series):
-                return series.astype(object).where(series.notna(), NULL_CATEGORY).to_numpy()
-            return np.array([category(value) for value in series], dtype=object)
-        case Kind.TIME:
-            return _epoch_seconds(series, feature.name)
+        case Kind.CATEGORY if pd.api.types.is_string_dtype(series):
+            return series.astype(object).where(series.notna(), NULL_CATEGORY).to_numpy()
+        case Kind.NUMBER if pd.api.types.is_numeric_dtype(series):
+            return _within_float32(series.to_numpy(dtype=np.float64, na_value=np.nan))
+        case Kind.BOOLEAN if pd.api.types.is_bool_dtype(series):
+            return series.to_numpy(dtype=np.float32, na_value=np.nan)
+        case Kind.TIME if pd.api.types.infer_dtype(series, skipna=True) in _TIMES:
+            return _epoch_seconds(series)
         case _:
-            return _numbers(series, feature)
+            errors: list[tuple[int, str, str]] = []
+            column = _encode_values([_plain(value) for value in series], feature, errors)
+            if errors:
+                raise RowErrors(errors)
+            return column
 
 
-def _numbers(series: pd.Series, feature: Feature) -> npt.NDArray[np.float32]:
-    if feature.kind is Kind.BOOLEAN and not pd.api.types.is_bool_dtype(series):
-        return _encode_all(series.tolist(), feature)
-    try:
-        numbers = pd.to_numeric(series, errors="raise")
-    except (ValueError, TypeError):
-        return _encode_all(series.tolist(), feature)
-    return numbers.to_numpy(dtype=np.float32, na_value=np.nan)
+def _plain(value: Any) -> object:
+    """Return None for any of pandas' nulls."""
+    return None if value is pd.NA or value is pd.NaT or value != value else value
 
 
-def _encode_all(values: Sequence[object], feature: Feature) -> npt.NDArray[np.float32]:
-    """Read values one by one, so that the bad ones can be named."""
-    errors: list[tuple[int, str, str]] = []
-    cleaned = [None if v is None or v is pd.NA or v != v else v for v in values]
-    column = _encode_values(cleaned, feature, errors)
-    if errors:
-        raise RowErrors(errors)
-    return column.astype(np.float32)
+def _within_float32(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Return float32; what it can't hold is null, infinities included."""
+    within = np.abs(values) <= _LARGEST
+    return np.where(within, values, np.nan).astype(np.float32)
 
 
-def _epoch_seconds(series: pd.Series, name: str) -> npt.NDArray[np.float64]:
-    try:
-        times = pd.to_datetime(series, utc=True, errors="raise")
-    except (ValueError, TypeError) as error:
-        raise DataError(f"column {name!r} can't be read as times: {error}") from error
+def _epoch_seconds(series: pd.Series) -> npt.NDArray[np.float64]:
+    times = pd.to_datetime(series, utc=True)
     microseconds = times.astype("datetime64[us, UTC]").astype("int64").to_numpy()
     seconds: npt.NDArray[np.float64] = np.where(times.isna(), np.nan, microseconds / 1e6)
     return seconds
@@ -142,9 +140,10 @@ def _encode_values(
 
 
 def _number(value: object) -> float:
-    if isinstance(value, int | float | str | np.number):
-        return float(value)
-    raise TypeError(value)
+    if not isinstance(value, int | float | str | Decimal | np.number):
+        raise TypeError(value)
+    number = float(value)
+    return number if abs(number) <= _LARGEST else np.nan
 
 
 def _boolean(value: object) -> float:

@@ -1,33 +1,44 @@
 """Snapshots: immutable datasets in the object store, named by the digest of their content."""
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from treadle.digest import ContentDigest
-from treadle.errors import DataError
+from treadle.errors import DataError, StoreError, TreadleError, from_os_error
 from treadle.ports import ObjectStore
 from treadle.records import Column, Snapshot
 
 
 def publish(reader: pa.RecordBatchReader, source: str, store: ObjectStore) -> Snapshot:
-    """Store the batches of ``reader`` as a snapshot; ``source`` says where they came from."""
+    """Store the batches of ``reader`` as a snapshot; ``source`` says where they came from.
+
+    Raises DataError where they break off or there is no row, EnvironmentFault where the temporary
+    directory, which holds them first, is full.
+    """
     schema, notes = _storable(reader.schema)
     digest = ContentDigest(schema)
     rows = 0
     with TemporaryDirectory(prefix="treadle-") as scratch:
         path = Path(scratch) / "data.parquet"
-        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-            for batch in _cast(reader, schema):
-                rows += batch.num_rows
-                digest.update(batch)
-                writer.write_batch(batch)
+        try:
+            with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+                for batch in _cast(reader, schema, source):
+                    rows += batch.num_rows
+                    digest.update(batch)
+                    writer.write_batch(batch)
+        except OSError as error:
+            if known := scratch_fault(error, path.parent):
+                raise known from error
+            raise
         if rows == 0:
-            raise DataError(f"{source} has {len(schema)} columns but no rows")
+            raise DataError(f"{source} has {len(schema)} columns but no rows: there is nothing to learn")
         snapshot = Snapshot(
             digest=digest.hexdigest(),
             rows=rows,
@@ -44,8 +55,26 @@ def publish(reader: pa.RecordBatchReader, source: str, store: ObjectStore) -> Sn
 
 
 def load(digest: str, store: ObjectStore) -> Snapshot:
-    """Return the manifest of a stored snapshot. Raises StoreError where there is none."""
-    return Snapshot.model_validate_json(store.get_bytes(_manifest_key(digest)))
+    """Return the manifest of a stored snapshot. Raises StoreError where there is none, or a broken
+    one."""
+    content = store.get_bytes(_manifest_key(digest))
+    try:
+        return Snapshot.model_validate_json(content)
+    except ValidationError as error:
+        place = store.uri(_manifest_key(digest))
+        raise StoreError(
+            f"{place} is no snapshot's manifest: remove snapshots/{digest}, then run it again"
+        ) from error
+
+
+def scratch_fault(error: Exception, scratch: Path) -> TreadleError | None:
+    """Put a full temporary directory into words; None for any other fault. Arrow and DuckDB tell
+    of it only in their message."""
+    code = getattr(error, "errno", None)
+    if code is None and "No space left on device" in str(error):
+        code = errno.ENOSPC
+    words = OSError(code or 0, "", str(scratch.parent))
+    return from_os_error(words, "name another temporary directory with TMPDIR")
 
 
 def _manifest_key(digest: str) -> str:
@@ -59,16 +88,17 @@ def _storable(schema: pa.Schema) -> tuple[pa.Schema, list[str]]:
         name = _unique(field.name.strip() or f"column_{position + 1}", taken)
         if name != field.name:
             notes.append(f"column {position + 1} {field.name!r} is called {name!r} here")
-        taken.add(name)
+        taken.add(name.casefold())
         fields.append(pa.field(name, _stored_type(field.type)))
     return pa.schema(fields), notes
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    if name not in taken:
+    """Return ``name``, numbered if it is taken. DuckDB's names ignore case: ``A`` takes ``a``."""
+    if name.casefold() not in taken:
         return name
-    number = next(n for n in range(2, len(taken) + 3) if f"{name}_{n}" not in taken)
-    return f"{name}_{number}"
+    numbers = range(2, len(taken) + 3)
+    return next(f"{name}_{n}" for n in numbers if f"{name}_{n}".casefold() not in taken)
 
 
 def _stored_type(kind: pa.DataType) -> pa.DataType:
@@ -87,15 +117,23 @@ def _stored_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _cast(reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _cast(reader: pa.RecordBatchReader, schema: pa.Schema, source: str) -> Iterator[pa.RecordBatch]:
     try:
         for batch in reader:
             columns = [c.cast(f.type) for c, f in zip(batch.columns, schema, strict=True)]
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
-    except (pa.ArrowInvalid, duckdb.Error) as error:
+    except (pa.ArrowException, duckdb.Error) as error:
         # Arrow wraps what DuckDB meets while streaming: a row that doesn't fit, a bad byte.
-        reason = " ".join(str(error).split())[:500]
-        raise DataError(f"the rows can't be read to their end: {reason}") from error
+        raise unreadable(error, source) from error
+
+
+def unreadable(error: Exception, source: str) -> TreadleError:
+    """Put into words why the rows of ``source`` can't be read to their end."""
+    full = scratch_fault(error, Path(gettempdir()) / "x")
+    reason = " ".join(str(error).split())[:400]
+    return full or DataError(
+        f"{source} can't be read to the end: {reason}: mend it there, then run it again"
+    )
 
 
 def schema_of(path: Path) -> pa.Schema:

@@ -7,7 +7,7 @@ that ``treadle init`` writes beside it.
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from treadle.records import Kind, Task
 
@@ -62,14 +62,35 @@ class Source(Section):
         return self
 
 
+def _as_text(value: object) -> object:
+    """Take YAML's 3, 3.0 and true for the texts by which a category knows them."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(int(value)) if float(value).is_integer() else str(value)
+    return value
+
+
 class ColumnRule(Section):
     """What you know of one column."""
 
     kind: Kind | None = Field(default=None, description="number, boolean, category or time")
     required: bool = Field(default=False, description="quarantine rows where it is null")
-    minimum: float | None = Field(default=None, description="quarantine rows below it")
-    maximum: float | None = Field(default=None, description="quarantine rows above it")
-    allowed: list[str] | None = Field(default=None, description="quarantine any other value")
+    minimum: float | None = Field(
+        default=None, allow_inf_nan=False, description="quarantine rows below it"
+    )
+    maximum: float | None = Field(
+        default=None, allow_inf_nan=False, description="quarantine rows above it"
+    )
+    allowed: list[Annotated[str, BeforeValidator(_as_text)]] | None = Field(
+        default=None, description="quarantine any other value"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"minimum {self.minimum:g} is above maximum {self.maximum:g}")
+        return self
 
 
 class Validation(Section):

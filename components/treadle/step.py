@@ -11,16 +11,18 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from treadle import progress
 from treadle.errors import TreadleError, from_os_error
+from treadle.progress import EventKind
 
 LAUNCHER_VARIABLE = "TREADLE_LAUNCHER_PID"
 INTERRUPTED = 130
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, kill, a closed terminal
 
 
 @dataclass
@@ -39,47 +41,55 @@ class StepRun:
 def step(stage: str) -> Iterator[StepRun]:
     """Frame a step's work: time it, and end the process with the fault's words and exit code."""
     _end_with_launcher()
-    for end in (signal.SIGINT, signal.SIGTERM):
+    for end in _ENDS:
         signal.signal(end, _interrupt)
     run = StepRun(stage)
     imports = _ImportClock()
     started = time.monotonic()
-    progress.emit("started", stage=stage, process_started=_process_started())
     try:
+        progress.emit("started", stage=stage, process_started=_process_started())
         with imports:
             yield run
+        progress.emit(
+            "finished",
+            stage=stage,
+            work_s=time.monotonic() - started,
+            import_s=imports.seconds,
+            results=run.results,
+        )
     except (TreadleError, OSError) as error:
         known = error if isinstance(error, TreadleError) else from_os_error(error)
         if known is None:
             _unexpected(stage, error)
             raise
-        progress.emit("failed", stage=stage, error=str(known), exit_code=known.exit_code)
-        print(f"{stage}: {known}", file=sys.stderr, flush=True)
-        sys.exit(known.exit_code)
+        _failed(stage, str(known), known.exit_code)
     except MemoryError:
-        words = "out of memory: give it a smaller table or a bigger machine"
-        progress.emit("failed", stage=stage, error=words, exit_code=1)
-        sys.exit(1)
+        _failed(stage, "out of memory: give it a smaller table or a bigger machine", 1)
     except Exception as error:
         _unexpected(stage, error)
         raise
     except KeyboardInterrupt:
-        progress.emit("failed", stage=stage, error="interrupted", exit_code=INTERRUPTED)
-        sys.exit(INTERRUPTED)
-    progress.emit(
-        "finished",
-        stage=stage,
-        work_s=time.monotonic() - started,
-        import_s=imports.seconds,
-        results=run.results,
-    )
+        _failed(stage, "interrupted", INTERRUPTED)
+
+
+def _failed(stage: str, words: str, exit_code: int) -> NoReturn:
+    """End the process with a fault's words, in its log and for the launcher."""
+    _tell("failed", stage=stage, error=words, exit_code=exit_code)
+    print(f"{stage}: {words}", file=sys.stderr, flush=True)
+    sys.exit(exit_code)
+
+
+def _tell(kind: EventKind, **fields: object) -> None:
+    """Emit an event of the end: a disk that is full must not hide the fault itself."""
+    with suppress(OSError):
+        progress.emit(kind, **fields)
 
 
 def _unexpected(stage: str, error: Exception) -> None:
     """Tell of a fault that nobody foresaw; the traceback follows in the step's log."""
-    words = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     words += " (a fault in Treadle, or one it has no words for yet)"
-    progress.emit("failed", stage=stage, error=words, exit_code=1)
+    _tell("failed", stage=stage, error=words, exit_code=1)
 
 
 class _ImportClock:
@@ -126,7 +136,7 @@ def _process_started() -> float:
 
 def _interrupt(_signal: int, _frame: object) -> None:
     """Interrupt the step once: a second signal must not cut its tidying up short."""
-    for end in (signal.SIGINT, signal.SIGTERM):
+    for end in _ENDS:
         signal.signal(end, signal.SIG_IGN)
     raise KeyboardInterrupt
 

@@ -39,14 +39,16 @@ class TimeParts(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         seconds = np.asarray(X, dtype=np.float64).reshape(-1, 1)
         null = np.isnan(seconds)
         known = np.where(null, 0.0, seconds)
-        turn = np.float32(2 * np.pi)
+        turn = 2 * np.pi
         day = _phase(known, DAY_S)
         week = _phase(known + WEEK_OFFSET_S, WEEK_S)
-        parts = [day * np.float32(24), week * np.float32(7), np.sin(day * turn), np.cos(day * turn)]
+        parts = [day * 24, week * 7, np.sin(day * turn), np.cos(day * turn)]
         if self.seasonal:
             year = _phase(known, YEAR_S)
             parts += [year, np.sin(year * turn), np.cos(year * turn)]
-        zeroed = [np.where(null, np.float32(0), part) for part in parts]
+        # Computed in float64 and cast last: in float32, two libraries' sines differ in the last
+        # bit, and a tree's threshold may lie between.
+        zeroed = [np.where(null, 0.0, part).astype(np.float32) for part in parts]
         return np.hstack([*zeroed[:4], null.astype(np.float32), *zeroed[4:]])
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
@@ -56,9 +58,9 @@ class TimeParts(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.array([f"{stem}_{part}" for part in parts], dtype=object)
 
 
-def _phase(seconds: npt.NDArray[np.float64], period_s: float) -> npt.NDArray[np.float32]:
+def _phase(seconds: npt.NDArray[np.float64], period_s: float) -> npt.NDArray[np.float64]:
     turns = seconds / period_s
-    return (turns - np.floor(turns)).astype(np.float32)
+    return turns - np.floor(turns)
 
 
 class ToFloat32(TransformerMixin, BaseEstimator):  # type: ignore[misc]

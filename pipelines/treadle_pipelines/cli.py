@@ -4,6 +4,7 @@ machines. Exit code 0: done, 1: failed, 2: misuse, 3: a gate said no.
 Imports are late: ``treadle --help`` must not wait for a model library.
 """
 
+import errno
 import json
 import os
 import re
@@ -13,7 +14,14 @@ from typing import Annotated, Any
 
 import typer
 
-from treadle.errors import EnvironmentFault, SpecError, TreadleError, from_os_error
+from treadle.errors import (
+    HOME_WAY_OUT,
+    EnvironmentFault,
+    Interrupted,
+    SpecError,
+    TreadleError,
+    from_os_error,
+)
 
 app = typer.Typer(
     name="treadle",
@@ -28,17 +36,27 @@ Home = Annotated[
     typer.Option("--home", help="Directory of objects, registry and runs. [.treadle]"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+# Typer may bring a click of its own, so that click.UsageError needn't be this one.
+_UsageError: Any = typer.BadParameter.__base__
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec file.")]
 
 
 def main() -> None:
     """Run the command line; faults that have words end in one line, not in a traceback."""
+    if not sys.argv[1:]:
+        sys.argv.append("--help")
     try:
-        app()
+        code = app(standalone_mode=False)
+        if code == Interrupted.exit_code:
+            _end("interrupted", code)
+        sys.exit(code)
     except TreadleError as error:
         _end(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _end("interrupted; run it again to go on from what was finished", 130)
+    except _UsageError as error:
+        command = error.ctx.command_path if error.ctx else "treadle"
+        _end(f"{_in_our_words(error.format_message())} ({command} --help says more)", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        _end("interrupted", Interrupted.exit_code)
     except BrokenPipeError:
         # Who reads our output has gone, as `head` does: no fault of anyone's.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -50,15 +68,29 @@ def main() -> None:
         _end(str(known), known.exit_code)
 
 
+def _in_our_words(message: str) -> str:
+    """Return click's message as ours read: one sentence, with what may have been meant."""
+    words = message.strip().rstrip(".").replace(". Did you mean", "; did you mean")
+    words = re.sub(r" \(Possible options: (.*)\)", r"; did you mean \1?", words)
+    return words[:1].lower() + words[1:]
+
+
 def _end(words: str, code: int) -> None:
     print(f"treadle: {words}", file=sys.stderr)
     sys.exit(code)
 
 
 def _set_home(home: Path | None) -> None:
-    """Make ``--home`` a setting like any other, before the settings are read."""
+    """Make ``--home`` a setting like any other, and see that the settings can be meant."""
+    from treadle.config import Settings
+
     if home is not None:
         os.environ["TREADLE_HOME"] = str(home)
+    place = Settings.from_environment().home
+    for folder in (place, *place.parents):
+        if folder.exists() and not folder.is_dir():
+            raise EnvironmentFault(f"the home {place} can't be a directory: {folder} is a file; "
+                                   f"{HOME_WAY_OUT}")  # fmt: skip
 
 
 @app.command()
@@ -73,7 +105,8 @@ def init(
 
     stem = re.sub(r"[^a-z0-9]+", "-", Path(table).name.split(".")[0].lower()).strip("-")
     name = stem if stem[:1].isalpha() else f"model-{stem}".rstrip("-")
-    path = out or Path(f"{name}.yaml")
+    path = out or Path(f"{name[:63]}.yaml")
+    inits.check_free(path)
     inferred, why = inits.infer(table, target, name[:63])
     spec = inits.relative_to(inferred, path.parent)
     inits.write(path, inits.render(spec, why))
@@ -94,8 +127,13 @@ def run(spec: SpecPath, home: Home = None, as_json: AsJson = False) -> None:
     from treadle_pipelines.display import shown
 
     loaded = spec_file.load(spec)
-    with shown(Console(stderr=True)) as show:
-        done = local.run(loaded, show)
+    try:
+        with shown(Console(stderr=True)) as show:
+            done = local.run(loaded, show)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "interrupted: run it again, and it goes on from what was finished"
+        ) from None
     path = run_report.write(done, loaded, runtime.settings().home)
     summary = run_report.summary(done, loaded, path)
     if as_json:
@@ -170,23 +208,32 @@ def predict(
               f"version {summary['version']} to {out}")  # fmt: skip
 
 
+def _port(text: str) -> int:
+    if not str(text).isdecimal() or not 0 < int(text) < 65536:
+        raise typer.BadParameter(f"{text!r} is no port: choose one from 1 to 65535")
+    return int(text)
+
+
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 3000,
+    port: Annotated[
+        int, typer.Option(help="Port to listen on.", parser=_port, metavar="INTEGER")
+    ] = 3000,
     home: Home = None,
 ) -> None:
     """Serve every champion in the registry over HTTP, until interrupted."""
     _set_home(home)
     from treadle import runtime
 
-    _check_port(host, port)
+    host = _check_port(host, port)
     settings = runtime.settings()
     names = runtime.registry().names()
     example = names[0] if names else "NAME"
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     print(
         f"serving {', '.join(names) or 'no model yet'} from {settings.home}\n"
-        f"  http://{host}:{port}/v1/models\n  POST http://{host}:{port}/v1/models/{example}/predict",
+        f"  {address}/v1/models\n  POST {address}/v1/models/{example}/predict",
         file=sys.stderr,
     )
     os.environ.update(settings.as_environment())
@@ -194,21 +241,35 @@ def serve(
     os.execv(sys.executable, command)  # noqa: S606 - our own interpreter
 
 
-def _check_port(host: str, port: int) -> None:
+def _check_port(host: str, port: int) -> str:
+    """Return the numeric address behind ``host``, where the port is free."""
     import socket
 
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    not_ours = SpecError(
+        f"--host {host!r} is no address of this machine: --host 127.0.0.1 is for this machine "
+        "alone, --host 0.0.0.0 for everyone who can reach it"
+    )
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise not_ours from error
+    if not host:
+        raise not_ours
+    # A name such as localhost has an address of each kind; all clients know IPv4.
+    family, _, _, _, address = min(found, key=lambda answer: answer[0] != socket.AF_INET)
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
-        except socket.gaierror as error:
-            raise SpecError(f"--host {host!r} is no address of this machine") from error
+            probe.bind(address)
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise not_ours from error
+            taken = error.errno == errno.EADDRINUSE
+            reason = "is in use: end what uses it" if taken else f"can't be used ({error.strerror})"
             raise EnvironmentFault(
-                f"port {port} on {host} can't be used ({error.strerror}): end what uses it, or "
-                "choose another with --port"
+                f"port {port} on {host} {reason}, or choose another with --port"
             ) from error
+    return str(address[0])
 
 
 if __name__ == "__main__":

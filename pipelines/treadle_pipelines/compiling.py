@@ -1,10 +1,11 @@
 """Compile a graph to Kubeflow Pipelines IR."""
 
+import contextlib
 import os
 import warnings
 from pathlib import Path
 
-from treadle.errors import SpecError, nearest
+from treadle.errors import SpecError, check_output, nearest, output_fault
 from treadle.spec import Spec
 from treadle_pipelines.arguments import feedback_arguments, training_arguments
 
@@ -16,10 +17,7 @@ def write(spec: Spec, graph: str, out: Path) -> None:
     unknown graph, another ending, or a directory that isn't there."""
     if graph not in GRAPHS:
         raise SpecError(f"--graph {graph!r} is none of {', '.join(GRAPHS)}{nearest(graph, GRAPHS)}")
-    if out.suffix not in (".yaml", ".yml"):
-        raise SpecError(f"-o {out} must end in .yaml")
-    if not out.absolute().parent.is_dir():
-        raise SpecError(f"-o {out}: there is no directory {out.parent}")
+    check_output(out, (".yaml", ".yml"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from kfp import compiler
@@ -37,5 +35,8 @@ def write(spec: Spec, graph: str, out: Path) -> None:
             getattr(graphs, f"{graph}_pipeline"), str(aside), pipeline_parameters=arguments
         )
         aside.replace(out)
+    except OSError as error:
+        raise output_fault(out, error) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink()

@@ -3,6 +3,7 @@
 import os
 import textwrap
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 
 from treadle import snapshots
 from treadle.adapters.filesystem import DirectoryStore
-from treadle.errors import DataError, SpecError, nearest
+from treadle.errors import DataError, SpecError, check_output, nearest, output_fault
 from treadle.kinds import infer_task, is_identifier, kinds_of
 from treadle.profile import profile
 from treadle.records import Kind, Profile
@@ -37,10 +38,15 @@ def infer(path: str, target: str, name: str) -> tuple[Spec, dict[str, str]]:
     if column is None:
         names = [c.name for c in found.columns]
         raise DataError(
-            f"{path} has no column {target!r}{nearest(target, names)} (columns: {', '.join(names)})"
+            f"{path} has no column {target!r}{nearest(target, names)} (columns: "
+            f"{', '.join(names[:30])})"
         )
     if column.distinct <= 1:
-        raise DataError(f"the target {target!r} has one value only: there is nothing to learn")
+        values = "no value at all" if not column.distinct else "one value only"
+        raise DataError(
+            f"the target {target!r} has {values} in {path}: there is nothing to learn; name "
+            "another column with --target"
+        )
     task = infer_task(column)
     preprocessing, why = _split(found, target, task.is_classification)
     noticed = [c.name for c in found.columns if is_identifier(c) and c.name != target]
@@ -118,9 +124,22 @@ def _scalar(value: Any) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a spec file; never over one that is there. Raises SpecError where there is one."""
+    """Write a spec file, whole or not at all; never over one that is there. Raises SpecError where
+    there is one."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise SpecError(f"{path} exists: name another file with -o, or remove it") from None
+        aside.write_text(text, encoding="utf-8")
+        check_free(path)
+        aside.rename(path)
+    except OSError as error:
+        raise output_fault(path, error) from error
+    finally:
+        with suppress(OSError):
+            aside.unlink()
+
+
+def check_free(path: Path) -> None:
+    """Raise SpecError where a spec can't be written to ``path``, before the table is read."""
+    check_output(path, (".yaml", ".yml"))
+    if path.exists():
+        raise SpecError(f"{path} exists: name another file with -o, or remove it")

@@ -10,23 +10,26 @@ import contextlib
 import fcntl
 import json
 import os
+import re
+import shutil
 import signal
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from treadle import runtime
 from treadle.config import Settings
-from treadle.errors import EnvironmentFault, TreadleError, from_os_error
+from treadle.errors import HOME_WAY_OUT, EnvironmentFault, TreadleError, from_os_error
 from treadle.progress import EVENTS_VARIABLE
 from treadle.spec import Spec
-from treadle.step import LAUNCHER_VARIABLE
+from treadle.step import INTERRUPTED, LAUNCHER_VARIABLE
 from treadle_pipelines.arguments import feedback_arguments, training_arguments
 
 STAGES = ("ingest", "validate", "preprocess", "train", "analyse", "register", "deploy", "feedback")
@@ -61,6 +64,7 @@ class Run:
     directory: Path
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     times: list[StepTimes] = field(default_factory=list)
+    under_way: str | None = None
     failure: tuple[str, str, int] | None = None
     seconds: float = 0.0
 
@@ -75,6 +79,7 @@ def run(spec: Spec, show: Callable[[Event], None]) -> Run:
 
     settings = runtime.settings()
     check_home(settings)
+    runtime.object_store()  # raises where its settings can't be meant
     seen = fingerprint(spec.source)
     with _only_run(settings, spec.name):
         started = time.monotonic()
@@ -92,24 +97,35 @@ def run(spec: Spec, show: Callable[[Event], None]) -> Run:
 
 def check_home(settings: Settings) -> None:
     """Make sure that the home can be written to. Raises EnvironmentFault in words."""
+    probe = settings.home / f".writable-{os.getpid()}"
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
-        probe = settings.home / f".writable-{os.getpid()}"
         probe.write_bytes(b"treadle" * 1024)
-        probe.unlink()
     except OSError as error:
-        known = from_os_error(error)
-        raise known or EnvironmentFault(
-            f"the home {settings.home} can't be used: {error.strerror}; name another with --home"
-        ) from error
+        raise _home_fault(settings, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+
+
+def _home_fault(settings: Settings, error: OSError) -> TreadleError:
+    error.filename = str(settings.home)
+    return from_os_error(error) or EnvironmentFault(
+        f"the home {settings.home} can't be used: {(error.strerror or str(error)).lower()}: "
+        f"{HOME_WAY_OUT}"
+    )
 
 
 @contextlib.contextmanager
 def _only_run(settings: Settings, model: str) -> Iterator[None]:
     """Let one run a model at a time write to this home."""
     locks = settings.home / "locks"
-    locks.mkdir(exist_ok=True)
-    with (locks / model).open("a") as lock:
+    try:
+        locks.mkdir(exist_ok=True)
+        lock = (locks / model).open("a")
+    except OSError as error:
+        raise _home_fault(settings, error) from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -123,8 +139,14 @@ def _new_run(settings: Settings, spec: Spec) -> Run:
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
     run_id = f"{spec.name}-{stamp}"
     directory = settings.home / "runs" / run_id
-    directory.mkdir(parents=True)
-    (directory / "spec.json").write_text(spec.model_dump_json(indent=1), encoding="utf-8")
+    try:
+        directory.mkdir(parents=True)
+        aside = directory / "spec.part"
+        aside.write_text(spec.model_dump_json(indent=1), encoding="utf-8")
+        aside.rename(directory / "spec.json")
+    except OSError as error:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise _home_fault(settings, error) from error
     return Run(run_id, directory)
 
 
@@ -132,8 +154,12 @@ def _execute(current: Run, settings: Settings, graph: str, arguments: dict[str, 
     """Run one graph with kfp.local; its own output goes to the run's log."""
     with contextlib.ExitStack() as stack:
         log = stack.enter_context((current.directory / "run.log").open("a", encoding="utf-8"))
+        # kfp and its steps leave things in the temporary directory, all the more when ended early.
+        scratch = stack.enter_context(
+            TemporaryDirectory(prefix="treadle-run-", ignore_cleanup_errors=True)
+        )
         stack.enter_context(contextlib.redirect_stdout(log))
-        stack.enter_context(_environment(current, settings))
+        stack.enter_context(_environment(current, settings, scratch))
         stack.enter_context(warnings.catch_warnings())
         # kfp warns that our steps' image isn't Python's own: here its interpreter is ours.
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -143,38 +169,48 @@ def _execute(current: Run, settings: Settings, graph: str, arguments: dict[str, 
 
         local.init(
             runner=local.SubprocessRunner(use_venv=False),
-            pipeline_root=str(settings.home / "steps"),
+            pipeline_root=str(settings.home / "steps" / current.run_id),
+            workspace_root=f"{scratch}/workspace",
             enable_caching=True,
             cache_root=str(settings.home / "cache" / "steps"),
         )
         try:
             getattr(graphs, graph)(**arguments)
-        except RuntimeError as error:
-            raise _failure(current, error) from error
+        except (RuntimeError, OSError) as error:
+            raise _failure(current, settings, error) from error
 
 
-def _failure(current: Run, error: RuntimeError) -> TreadleError:
+def _failure(current: Run, settings: Settings, error: Exception) -> TreadleError:
     """Find the failed step's own words; kfp only says that it failed."""
     time.sleep(0.3)  # the observer reads the last events
+    log = current.directory / "run.log"
     if current.failure:
         stage, words, code = current.failure
-        if code == 130:
+        if code == INTERRUPTED:
             raise KeyboardInterrupt
-        log = current.directory / "run.log"
         return StepFailed(
             stage, f"{words}; the log is {log}" if "a fault in" in words else words, code
         )
-    log = current.directory / "run.log"
-    return TreadleError(f"a step ended without a word ({error}); the log is {log}")
+    check_home(settings)  # a full disk takes no last words either
+    if isinstance(error, OSError):
+        return _home_fault(settings, error)
+    stage = current.under_way or "the pipeline"
+    return StepFailed(
+        stage,
+        "its process was killed, as happens where memory runs out: run it again, and it "
+        f"goes on from what was finished; the log is {log}",
+        1,
+    )
 
 
 @contextlib.contextmanager
-def _environment(current: Run, settings: Settings) -> Iterator[None]:
+def _environment(current: Run, settings: Settings, scratch: str) -> Iterator[None]:
     """Give the steps their settings through the environment, as a pod would get them."""
     given = settings.as_environment() | {
         EVENTS_VARIABLE: str(current.directory / "events.jsonl"),
         LAUNCHER_VARIABLE: str(os.getpid()),
         RUN_VARIABLE: current.run_id,
+        "TMPDIR": scratch,
     }
     former = {name: os.environ.get(name) for name in given}
     os.environ.update(given)
@@ -219,7 +255,10 @@ def _observed(current: Run, show: Callable[[Event], None]) -> Iterator[None]:
 
 def _take_in(current: Run, event: Event) -> None:
     match event["kind"]:
+        case "started":
+            current.under_way = event["stage"]
         case "finished":
+            current.under_way = None
             current.results[event["stage"]] = event["results"]
         case "failed":
             current.failure = (event["stage"], event["error"], event["exit_code"])
@@ -247,12 +286,22 @@ def _no_process_left(current: Run) -> Iterator[None]:
     def interrupt(_signal: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    former = signal.signal(signal.SIGTERM, interrupt)
+    # Ctrl-C, kill, a closed terminal; under nohup and the like, what is ignored stays so.
+    ends = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    former = {end: signal.getsignal(end) for end in ends}
+    caught = [end for end in ends if former[end] != signal.SIG_IGN]
+    for end in caught:
+        signal.signal(end, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, former)
+        # A second signal must not cut the tidying up short: it takes seconds at most.
+        for end in caught:
+            signal.signal(end, signal.SIG_IGN)
         end_processes(current.run_id)
+        _remove_unfinished(current)
+        for end in caught:
+            signal.signal(end, former[end])
 
 
 def end_processes(run_id: str, patience_s: float = 8.0) -> None:
@@ -268,10 +317,35 @@ def end_processes(run_id: str, patience_s: float = 8.0) -> None:
         return found
 
     left = of_run()
+    scratch = _ray_scratch(left)
     for process in left:
         with contextlib.suppress(psutil.Error):
             process.send_signal(signal.SIGINT if sys.platform != "win32" else signal.SIGTERM)
     _, stubborn = psutil.wait_procs(left, timeout=patience_s)
-    for process in [*stubborn, *of_run()]:
+    killed = [*stubborn, *of_run()]
+    for process in killed:
         with contextlib.suppress(psutil.Error):
             process.kill()
+    psutil.wait_procs(killed, timeout=2)
+    for directory in scratch:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _ray_scratch(processes: Iterable[Any]) -> set[str]:
+    """Return the scratch directories of the Ray processes among ``processes``: a step that was
+    killed can't remove its own."""
+    import psutil
+
+    found: set[str] = set()
+    for process in processes:
+        with contextlib.suppress(psutil.Error, OSError):
+            found.update(re.findall(r"/tmp/treadle-ray-\w+", " ".join(process.cmdline())))  # noqa: S108
+    return found
+
+
+def _remove_unfinished(current: Run) -> None:
+    """Remove what a step wrote that didn't come to its end: nothing refers to it."""
+    steps = current.directory.parents[1] / "steps" / current.run_id
+    for task in steps.glob("*/*"):
+        if task.is_dir() and not (task / "executor_output.json").exists():
+            shutil.rmtree(task, ignore_errors=True)

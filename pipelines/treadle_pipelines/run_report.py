@@ -1,5 +1,6 @@
 """Put the stages' pages into one report, with what the run came to and what it cost."""
 
+import json
 import os
 from html import escape
 from pathlib import Path
@@ -11,15 +12,25 @@ from treadle_pipelines.local import STAGES, Run
 
 
 def write(current: Run, spec: Spec, home: Path) -> Path:
-    """Write the report of a finished run; return its path, which is the same for every run of a
-    model's version."""
+    """Write the report of a finished run, and its figures as JSON beside it; return the report's
+    path, which is the same for every run of a model's version."""
     version = current.results["register"]["version"]
     path = home / "reports" / f"{spec.name}-{version}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.part")
-    aside.write_text(render(current, spec), encoding="utf-8")
-    aside.replace(path)
+    _write_whole(path, render(current, spec))
+    figures = json.dumps(summary(current, spec, path), ensure_ascii=False, indent=1)
+    _write_whole(path.with_suffix(".json"), figures)
     return path
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file so that it appears whole or not at all."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def render(current: Run, spec: Spec) -> str:

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
-from conftest import Finished, Server, free_port, serving, started, wait_for
+from conftest import Finished, Server, copied, free_port, serving, started, wait_for
+from treadle.adapters.filesystem import DirectoryStore
 from treadle.adapters.mlflow_sqlite import SqliteMlflowRegistry
+from treadle.bundle import Bundle, store_bundle
+from treadle.records import NewVersion
 
 
 @pytest.fixture(scope="module")

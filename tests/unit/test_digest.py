@@ -195,7 +195,6 @@ def test_repeated_empty_and_padded_names_are_repaired_and_noted(store: Directory
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="DuckDB's names ignore case: it reads the first for both")
 def test_names_that_differ_in_case_alone_are_repaired(store: DirectoryStore) -> None:
     table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["size", "SIZE"])
     snapshot = snapshots.publish(reader(table), "here", store)

@@ -119,7 +119,6 @@ def test_a_secret_key_is_not_shown() -> None:
     assert "hunter2" not in repr(settings) + str(settings)
 
 
-@pytest.mark.xfail(strict=True, reason="an address is shown whole, in repr and in messages")
 @pytest.mark.parametrize("scheme", ["http", "ftp"])
 def test_a_password_within_an_address_is_not_shown(scheme: str) -> None:
     environment = {"TREADLE_MLFLOW_URI": f"{scheme}://me:hunter2@host"}
@@ -289,18 +288,15 @@ def test_a_task_is_read_as_the_one_it_names() -> None:
 # Known faults
 
 
-@pytest.mark.xfail(strict=True, reason="a key is written as it is, line breaks and all")
 def test_a_key_of_two_lines_is_told_in_one() -> None:
     refusal(f'{SMALLEST}"two\\nlines": x\n')
 
 
-@pytest.mark.xfail(strict=True, reason="_keys_at takes the user's own name for a field of the spec")
 @pytest.mark.parametrize("name", ["kind", "minimum", "required"])
 def test_a_column_may_be_called_like_a_field_of_its_rule(name: str) -> None:
     words = refusal(f"{SMALLEST}validation: {{columns: {{{name}: {{minimun: 3}}}}}}\n")
     assert words.endswith("; did you mean 'minimum'?")
 
 
-@pytest.mark.xfail(strict=True, reason="PyYAML keeps the last of two")
 def test_a_section_that_is_there_twice_is_refused() -> None:
     refusal(f"{SMALLEST}training: {{seed: 1}}\ntraining: {{trials: 3}}\n")

@@ -79,7 +79,6 @@ def test_a_metric_is_nan_where_it_is_undefined_and_warns_of_nothing() -> None:
     assert np.isnan([found.value, found.low, found.high]).all()
 
 
-@pytest.mark.xfail(strict=True, reason="pydantic writes nan as null and won't read it back")
 def test_an_undefined_metric_survives_its_json() -> None:
     metric = Metric(name="r2", value=float("nan"), low=0, high=1, higher_is_better=True)
     again = Metric.model_validate_json(metric.model_dump_json())

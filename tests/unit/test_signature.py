@@ -148,7 +148,6 @@ def test_a_bad_cell_of_a_frame_is_named_by_row_column_and_reason() -> None:
         encode_frame(frame, signature(open=Kind.BOOLEAN))
 
 
-@pytest.mark.xfail(strict=True, reason="_epoch_seconds passes pandas' advice on, three lines of it")
 def test_a_bad_time_of_a_frame_is_named_in_one_line() -> None:
     frame = pd.DataFrame({"since": ["2020-01-01", "soon"]})
     with pytest.raises(DataError, match=r"since.*soon.*time") as caught:

@@ -99,7 +99,8 @@ def _decide(
 ) -> Decision:
     """The gate: better than knowing nothing, and not worse than the champion, on the same rows."""
     against_nothing = paired_gain(primary, seen, trivial, options.bootstrap, seed)
-    if against_nothing[1] <= 0:
+    # Not "<= 0": what can't be measured (nan) doesn't pass.
+    if not against_nothing[1] > 0:
         words = _gain_words(primary, against_nothing, "always giving the training part's average")
         return Decision(passed=False, reasons=[f"no better than a constant: {words}"])
     reasons = [_gain_words(primary, against_nothing, "always giving the training part's average")]

@@ -17,6 +17,8 @@ def render(
 ) -> str:
     """Return the page's HTML."""
     decision = evaluation.decision
+    turned = "" if evaluation.metric(evaluation.primary).higher_is_better else "−"
+    score = f"{turned}{evaluation.primary}"
     words = "The gate says yes" if decision.passed else "The gate says no"
     parts = [
         "<h2 id='analysis'>How good it is</h2>",
@@ -27,8 +29,8 @@ def render(
         _slices(evaluation),
         "<h2 id='training'>How it was found</h2>",
         _search(training),
-        plots.trials(training),
-        _trials(training),
+        plots.trials(training, score),
+        _trials(training, score),
         _parity(parity),
     ]
     return report.page("Analysis", "".join(parts))
@@ -100,7 +102,7 @@ def _search(training: Training) -> str:
     return words + (f"<ul>{faults}{notes}</ul>" if faults or notes else "")
 
 
-def _trials(training: Training) -> str:
+def _trials(training: Training, score: str) -> str:
     ranked = sorted(training.trials, key=lambda t: t.score if t.score is not None else -1e300)
     rows = []
     for trial in reversed(ranked):
@@ -111,7 +113,7 @@ def _trials(training: Training) -> str:
             [f"{trial.number}{mark}", trial.family, escape(parameters), end,
              report.number(trial.score), f"{trial.seconds:.1f} s"]
         )  # fmt: skip
-    header = ["trial", "family", "parameters", "", f"score ({training.metric})", "time"]
+    header = ["trial", "family", "parameters", "", score, "time"]
     return (
         f"<details><summary>All {len(rows)} trials</summary>"
         f"{report.table(header, rows, numeric=(4, 5))}</details>"

@@ -97,8 +97,8 @@ def importances(evaluation: Evaluation, most: int = 12) -> str:
     return report.figure(drawing, "What the model looks at (permutation importance).")
 
 
-def trials(training: Training) -> str:
-    """Return every trial's learning curve."""
+def trials(training: Training, score: str) -> str:
+    """Return every trial's learning curve; ``score`` is what the scores are."""
     drawing = report.new_figure(7, 3.0)
     axes = drawing.subplots()
     for trial in training.trials:
@@ -113,7 +113,7 @@ def trials(training: Training) -> str:
     for family in families:
         axes.plot([], [], color=_COLOURS.get(family, GREY), label=family)
     axes.legend(fontsize=8)
-    axes.set(xlabel="share of the rounds or trees, in ninths", ylabel=f"score ({training.metric})")
+    axes.set(xlabel="share of the rounds or trees, in ninths", ylabel=score)
     _clip_outliers(axes, training)
     return report.figure(
         drawing,

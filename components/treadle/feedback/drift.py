@@ -6,7 +6,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from treadle.profile import histogram, quoted, single
+from treadle.profile import as_read, histogram, single
 from treadle.records import ColumnDrift, ColumnProfile, Kind
 
 FALSE_DISCOVERY_RATE = 0.01
@@ -73,18 +73,27 @@ def compare(
 def _counts(
     connection: duckdb.DuckDBPyConnection, column: ColumnProfile, rows: int
 ) -> tuple[Counts, Counts]:
-    """Return counts over the same cells: bins or the commonest values, the rest, and nulls."""
-    name = quoted(column.name)
-    nulls = rows - int(single(connection, f"SELECT count({name}) FROM data")[0])
+    """Return counts over the same cells: bins or the commonest values, then all others, then
+    nulls (what can't be read as the kind it is included)."""
+    value = as_read(column.name, column.kind)
+    present = int(single(connection, f"SELECT count({value}) FROM data")[0])
     if column.edges:
+        was = column.counts
         now = histogram(connection, column.name, column.kind, column.edges)
-        return np.array([*column.counts, column.nulls]), np.array([*now, nulls])
-    query = f"SELECT {name}::VARCHAR, count(*) FROM data WHERE {name} IS NOT NULL GROUP BY ALL"
+    else:
+        was = [share.count for share in column.top]
+        now = _shares_now(connection, value, [share.value for share in column.top])
+    known = column.rows - column.nulls
+    before = np.array([*was, known - sum(was), column.nulls])
+    return before, np.array([*now, present - sum(now), rows - present])
+
+
+def _shares_now(
+    connection: duckdb.DuckDBPyConnection, value: str, wanted: Sequence[str]
+) -> list[int]:
+    query = f"SELECT {value} AS value, count(*) FROM data WHERE value IS NOT NULL GROUP BY value"
     found = dict(connection.sql(query).fetchall())
-    now = [int(found.get(share.value, 0)) for share in column.top]
-    was = [share.count for share in column.top]
-    rest = column.rows - column.nulls - sum(was)
-    return np.array([*was, rest, column.nulls]), np.array([*now, rows - nulls - sum(now), nulls])
+    return [int(found.get(text, 0)) for text in wanted]
 
 
 def _words(column: ColumnProfile, was: Counts, now: Counts) -> str:
@@ -93,8 +102,9 @@ def _words(column: ColumnProfile, was: Counts, now: Counts) -> str:
     cell = int(np.argmax(np.abs(p - q)))
     moved = f"{p[cell]:.1%} of rows before, {q[cell]:.1%} now"
     if cell == len(p) - 1:
-        return f"null in {moved}"
+        return f"null or no {column.kind}: {moved}"
+    if cell == len(p) - 2:
+        return f"any other value: {moved}"
     if column.edges:
         return f"{column.edges[cell]:.4g} to {column.edges[cell + 1]:.4g}: {moved}"
-    value = column.top[cell].value if cell < len(column.top) else "any other value"
-    return f"{value}: {moved}"
+    return f"{column.top[cell].value}: {moved}"

@@ -7,9 +7,9 @@ import numpy as np
 
 from treadle import metrics, prepared
 from treadle.bundle import REFERENCE, Bundle
-from treadle.errors import DataError
+from treadle.errors import DataError, nearest
 from treadle.feedback import drift
-from treadle.profile import quoted, single
+from treadle.profile import connected, quoted, single
 from treadle.records import (
     ColumnDrift,
     Metric,
@@ -31,8 +31,10 @@ def run(
     """Monitor the champion on the Parquet file ``rows``: rows that it was not trained on, with or
     without their answers. Raises DataError where too few are in the window."""
     split = champion.lineage.split
-    with duckdb.connect() as connection:
-        connection.read_parquet(str(rows)).create_view("rows")
+    with connected() as connection:
+        found = connection.read_parquet(str(rows))
+        _refuse_missing(bundle.signature.names, found.columns, champion.name)
+        found.create_view("rows")
         window = _window(connection, split.column if split.by == "time" else None, options.window)
         count = int(single(connection, "SELECT count(*) FROM data")[0])
         if count < MIN_ROWS:
@@ -54,6 +56,15 @@ def run(
         metric=measured,
         reference=was,
     )
+
+
+def _refuse_missing(wanted: list[str], found: list[str], model: str) -> None:
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise DataError(
+            f"the later rows lack columns that {model} reads: {', '.join(missing)} "
+            f"{nearest(missing[0], found).lstrip('; ')}".rstrip()
+        )
 
 
 def _window(connection: duckdb.DuckDBPyConnection, column: str | None, window: str | None) -> str:

@@ -27,7 +27,7 @@ def take(source: Source, store: ObjectStore) -> Snapshot:
 
 def _batches(relation: duckdb.DuckDBPyRelation) -> pa.RecordBatchReader:
     _refuse_unusable(relation)
-    return relation.fetch_record_batch(BATCH_ROWS)
+    return relation.to_arrow_reader(BATCH_ROWS)
 
 
 def _refuse_unusable(relation: duckdb.DuckDBPyRelation) -> None:

@@ -2,8 +2,10 @@
 
 import glob
 import gzip
+import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import (
@@ -18,7 +20,9 @@ from typing import Any
 
 import duckdb
 
+from treadle import snapshots
 from treadle.errors import DataError, nearest
+from treadle.ingestion.delimited import csv_fault
 from treadle.profile import quoted
 from treadle.spec import Source, Table
 
@@ -34,11 +38,18 @@ def files_of(table: Table) -> list[Path]:
     if table.path.startswith(PACKAGE_SCHEME):
         return [_package_file(table.path)]
     # A pattern may be absolute, which Path.glob doesn't take.
-    pattern = str(Path(table.path).expanduser())
-    matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207
+    named = Path(table.path).expanduser()
+    if named.is_file():  # also where its name holds a bracket
+        return [named]
+    if named.is_dir():
+        raise DataError(f"{table.path} is a directory: name its files, as in {named / '*.csv'}")
+    matches = sorted(Path(match) for match in glob.glob(str(named), recursive=True))  # noqa: PTH207
     files = [path for path in matches if path.is_file()]
+    if not files and glob.has_magic(str(named)):
+        raise DataError(f"{table.path} matches no file: check the pattern and its directory")
     if not files:
-        raise DataError(f"no such file: {table.path}{_near_file(Path(table.path))}")
+        near = _near_file(named) or ": check the path"
+        raise DataError(f"no such file: {table.path}{near}")
     return files
 
 
@@ -70,21 +81,33 @@ def opened(source: Source) -> Iterator[duckdb.DuckDBPyRelation]:
         try:
             yield connection.sql(query)
         except duckdb.Error as error:
-            raise DataError(f"the query can't run: {_first_lines(error)}") from error
+            if full := snapshots.scratch_fault(error, Path(scratch)):
+                raise full from error
+            if source.sql:
+                words = f"the query in source.sql can't run, mend it there: {_reason(error)}"
+                raise DataError(words) from error
+            raise _unreadable(next(iter(source.tables.values())), error) from error
 
 
 def _create_view(
     connection: duckdb.DuckDBPyConnection, name: str, table: Table, scratch: Path
 ) -> None:
-    files = [_unzipped(path, scratch) for path in files_of(table)]
-    for path in files:
+    given = files_of(table)
+    for path in given:
         if path.stat().st_size == 0:
-            raise DataError(f"{path} is empty: it has no header and no rows")
+            raise DataError(f"{path} is empty: it has no header and no rows; write the table again")
+    files = [_plain_named(_unzipped(path, scratch), scratch) for path in given]
     try:
         relation = _reader(connection, files, table)
         relation.create_view(name)
     except duckdb.Error as error:
-        raise DataError(f"{table.path} can't be read: {_first_lines(error)}") from error
+        if full := snapshots.scratch_fault(error, scratch):
+            raise full from error
+        for path, file in zip(given, files, strict=True):
+            words = csv_fault(file, table) if _format(file) == "csv" else None
+            if words:
+                raise DataError(f"{path}, {words}") from error
+        raise _unreadable(table, error) from error
 
 
 def _reader(
@@ -158,13 +181,20 @@ def _unzipped(path: Path, scratch: Path) -> Path:
         with zipfile.ZipFile(path) as archive:
             members = [m for m in archive.infolist() if not m.is_dir()]
             if len(members) != 1:
-                raise DataError(f"{path} holds {len(members)} files; a table's zip holds one")
+                raise DataError(
+                    f"{path} holds {len(members)} files; a table's zip holds one: unpack it, and "
+                    "name the file"
+                )
             target = scratch / f"{len(list(scratch.iterdir()))}-{Path(members[0].filename).name}"
             with archive.open(members[0]) as packed, target.open("wb") as plain:
                 shutil.copyfileobj(packed, plain, 1 << 20)
             return target
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path} is not a whole zip file: {error}") from error
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
+        # A RuntimeError is a zip with a password, NotImplementedError an unusual compression.
+        reason = str(error)[:1].lower() + str(error)[1:].rstrip(".")
+        raise DataError(f"{path} can't be unpacked: {reason}: fetch or pack it again") from error
+    except OSError as error:
+        raise snapshots.scratch_fault(error, scratch) or _may_not(path, error) from error
 
 
 def _check_gzip(path: Path) -> None:
@@ -172,8 +202,26 @@ def _check_gzip(path: Path) -> None:
         with gzip.open(path) as packed:
             while packed.read(1 << 20):
                 continue
-    except (EOFError, gzip.BadGzipFile, OSError) as error:
-        raise DataError(f"{path} is not a whole gzip file: {error}") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        reason = str(error)[:1].lower() + str(error)[1:]
+        words = f"{path} is not a whole gzip file: {reason}: fetch or pack it again"
+        raise DataError(words) from error
+    except OSError as error:
+        raise _may_not(path, error) from error
+
+
+def _may_not(path: Path, error: OSError) -> DataError:
+    reason = (error.strerror or str(error)).lower()
+    return DataError(f"{path} can't be read: {reason}: check its permissions and its disk")
+
+
+def _plain_named(path: Path, scratch: Path) -> Path:
+    """Return a path that DuckDB doesn't take for a pattern."""
+    if not glob.has_magic(str(path)):
+        return path
+    alias = scratch / f"alias-{len(list(scratch.iterdir()))}{''.join(path.suffixes[-2:])}"
+    alias.symlink_to(path.absolute())
+    return alias
 
 
 def _package_file(address: str) -> Path:
@@ -207,7 +255,23 @@ def _near_file(path: Path) -> str:
     return nearest(path.name, [p.name for p in folder.iterdir()])
 
 
-def _first_lines(error: Exception, most: int = 3) -> str:
-    """DuckDB's messages run long; the first lines hold the reason."""
+def _unreadable(table: Table, error: Exception) -> DataError:
+    reason = _reason(error)
+    # DuckDB's reasons that say nothing to a person, and what to do about them.
+    if "was not possible to automatically detect" in reason:
+        reason = "its delimiter, quotes or header can't be made out: say them in source"
+    elif "unicode" in reason.lower() or "not utf-8" in reason.lower():
+        reason = "it is no text in UTF-8: save it as CSV in UTF-8, or name another file"
+    elif "No magic bytes" in reason or "too small to be a Parquet" in reason:
+        reason = "it is no Parquet file: write it again, or name it for what it is"
+    else:
+        reason += ": mend it there, then run it again"
+    return DataError(f"{table.path} can't be read: {reason}")
+
+
+def _reason(error: Exception, most: int = 3) -> str:
+    """DuckDB's messages run long: the first lines hold the reason, after the kind of error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:most])[:500]
+    lines = [line for line in lines if set(line) != {"^"}]
+    words = re.sub(r"^(?:[A-Z][\w-]+ )+Error: ", "", " ".join(lines[:most]))
+    return words[:400].rstrip(".")

@@ -2,10 +2,11 @@
 
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
+from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 
-from treadle.errors import DataError, nearest
+from treadle.errors import DataError, SpecError, nearest
 from treadle.kinds import infer_task, is_identifier
 from treadle.records import ColumnProfile, Feature, Kind, Profile, Signature, Task
 from treadle.spec import Preprocessing
@@ -32,6 +33,7 @@ def choose_features(
     if found is None:
         raise DataError(f"there is no column {target!r}{nearest(target, names)}")
     task = task or infer_task(found)
+    _check_task(task, found, classes)
     useful = [c for c in profile.columns if c.name != target and c.name not in options.exclude]
     ignored = [c.name for c in useful if _is_useless(c)]
     features = [
@@ -43,6 +45,27 @@ def choose_features(
         raise DataError(f"no column is left to predict {target!r} from (of {', '.join(names)})")
     labels = classes if task.is_classification else []
     return Signature(task=task, target=target, features=features, classes=labels, ignored=ignored)
+
+
+def _check_task(task: Task, target: ColumnProfile, classes: list[str]) -> None:
+    """Refuse a task that the target doesn't fit."""
+    name = target.name
+    if task is Task.REGRESSION:
+        if target.kind is not Kind.NUMBER:
+            raise SpecError(f"task: regression needs numbers, and {name!r} is a {target.kind}")
+        return
+    if target.kind is Kind.NUMBER and not target.whole:
+        raise SpecError(
+            f"task: {task} needs classes, and {name!r} holds fractions: say regression, or "
+            f"kind: category for {name!r} in validation.columns"
+        )
+    if len(classes) < 2:
+        raise DataError(
+            f"the rows to learn from hold one class only of {name!r} ({', '.join(classes)}): "
+            "choose another split"
+        )
+    if task is Task.BINARY and len(classes) > 2:
+        raise SpecError(f"task: binary, but {name!r} has {len(classes)} classes: say multiclass")
 
 
 def _is_useless(column: ColumnProfile) -> bool:
@@ -93,4 +116,4 @@ def _one_hot() -> OneHotEncoder:
 
 def _target_encoder(task: Task, seed: int) -> TargetEncoder:
     kind = "continuous" if task is Task.REGRESSION else task.value
-    return TargetEncoder(target_type=kind, random_state=seed)
+    return TargetEncoder(target_type=kind, cv=KFold(5, shuffle=True, random_state=seed))

@@ -44,7 +44,16 @@ def part(
             f"a split by {by.value} that holds out {share:.0%} of {rows:,} rows leaves "
             f"{rows - held_out:,} to learn from and {held_out:,} held out: choose another split"
         )
+    if not share / 2 <= held_out / rows <= 2 * share and rows >= MIN_CHECKED_ROWS:
+        raise DataError(
+            f"a split by {by.value} can't hold out {share:.0%} of the rows here, only "
+            f"{held_out / rows:.0%}: many rows share one {by.value}; choose another split or share"
+        )
     return parts
+
+
+# In a smaller table a share is coarse by itself.
+MIN_CHECKED_ROWS = 100
 
 
 def _by_time(times: npt.NDArray[np.float64], share: float) -> Parts:

@@ -6,11 +6,13 @@ TargetEncoder for several classes): categories become a look-up table, filled by
 encoder itself, so that the graph can't disagree with it.
 
 Inputs, each (n, 1): float32 for numbers and booleans, float64 epoch seconds for times, string for
-categories. Outputs: ``prediction`` float32 (n,), or ``label`` string (n,) and ``probabilities``
-float32 (n, classes).
+categories. Outputs, in this order: ``prediction`` float32 (n,); or ``label`` string (n,) and
+``probabilities`` float32 (n, classes). An underscore is put behind an output's name that a feature
+has taken.
 """
 
 from collections.abc import Iterable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -27,8 +29,8 @@ from treadle.records import Kind, Signature
 from treadle.transformers import DAY_S, WEEK_OFFSET_S, WEEK_S, YEAR_S, TimeParts
 
 OPSETS = {"": 18, "ai.onnx.ml": 3}
-PREDICTION, LABEL, PROBABILITIES = "prediction", "label", "probabilities"
 _UNSEEN = "\x00unseen"
+
 _INPUT_TYPES = {
     Kind.NUMBER: TensorProto.FLOAT,
     Kind.BOOLEAN: TensorProto.FLOAT,
@@ -39,24 +41,17 @@ _INPUT_TYPES = {
 
 def export(pipeline: Pipeline, signature: Signature) -> bytes:
     """Return the fitted ``Pipeline([("transformer", …), ("estimator", …)])`` as ONNX bytes."""
-    graph = _Graph()
+    graph = _Graph(_unused("treadle/", signature))
     columns: ColumnTransformer = pipeline["transformer"]["columns"]
     blocks = [graph.block(step, names) for _, step, names in columns.transformers_ if len(names)]
     matrix = graph.add("Concat", blocks, axis=1)
     estimator = _convert(pipeline["estimator"], columns, signature)
-    nodes = [*graph.nodes, *_after(matrix, estimator, signature)]
-    shape = numpy_helper.from_array(np.array([-1], dtype=np.int64), "treadle/shape")
+    outputs = graph.splice(estimator, matrix, signature)
     inputs = [
         helper.make_tensor_value_info(f.name, _INPUT_TYPES[f.kind], [None, 1])
         for f in signature.features
     ]
-    whole = helper.make_graph(
-        nodes,
-        "treadle",
-        inputs,
-        _outputs(signature),
-        initializer=[*graph.constants, *estimator.graph.initializer, shape],
-    )
+    whole = helper.make_graph(graph.nodes, "treadle", inputs, outputs, initializer=graph.constants)
     opsets = [helper.make_opsetid(domain, number) for domain, number in OPSETS.items()]
     model = helper.make_model(whole, opset_imports=opsets, ir_version=estimator.ir_version)
     model.producer_name = "treadle"
@@ -64,20 +59,28 @@ def export(pipeline: Pipeline, signature: Signature) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-class _Graph:
-    """Nodes and constants under way; every name is its own."""
+def _unused(name: str, signature: Signature) -> str:
+    """Return ``name``, with underscores behind it until no feature's name begins like it."""
+    while any(feature.startswith(name) for feature in signature.names):
+        name += "_"
+    return name
 
-    def __init__(self) -> None:
+
+class _Graph:
+    """Nodes and constants under way; every name inside begins with ``prefix``."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
     def add(self, op: str, inputs: Iterable[str], domain: str = "", **attributes: Any) -> str:
-        output = f"treadle/{op}_{len(self.nodes)}"
+        output = f"{self._prefix}{op}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, list(inputs), [output], domain=domain, **attributes))
         return output
 
     def constant(self, value: npt.NDArray[Any]) -> str:
-        name = f"treadle/constant_{len(self.constants)}"
+        name = f"{self._prefix}constant_{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
@@ -117,36 +120,85 @@ class _Graph:
         return self.add("Gather", [self.constant(np.asarray(rows, dtype=np.float32)), flat], axis=0)
 
     def _time_parts(self, step: TimeParts, name: str) -> str:
+        """TimeParts.transform, node by node: float64 throughout, cast last."""
         null = self.add("IsNaN", [name])
-        zero = self.constant(np.array([[0.0]], dtype=np.float64))
+        zero = self.double(0.0)
         known = self.add("Where", [null, zero, name])
-        offset = self.constant(np.array([[WEEK_OFFSET_S]], dtype=np.float64))
         day = self._phase(known, DAY_S)
-        week = self._phase(self.add("Add", [known, offset]), WEEK_S)
-        daily = [self._scaled(day, 24), self._scaled(week, 7), *self._circle(day)]
-        seasonal: list[str] = []
-        if step.seasonal:
-            year = self._phase(known, YEAR_S)
-            seasonal = [year, *self._circle(year)]
-        none = self.constant(np.array([[0.0]], dtype=np.float32))
-        daily, seasonal = (
-            [self.add("Where", [null, none, part]) for part in parts] for parts in (daily, seasonal)
-        )
+        week = self._phase(self.add("Add", [known, self.double(WEEK_OFFSET_S)]), WEEK_S)
+        daily = [
+            self.add("Mul", [day, self.double(24.0)]),
+            self.add("Mul", [week, self.double(7.0)]),
+            *self._circle(day),
+        ]
+        year = self._phase(known, YEAR_S) if step.seasonal else None
+        seasonal = [] if year is None else [year, *self._circle(year)]
         flag = self.add("Cast", [null], to=TensorProto.FLOAT)
-        return self.add("Concat", [*daily, flag, *seasonal], axis=1)
 
-    def _circle(self, phase: str) -> list[str]:
-        turn = self._scaled(phase, 2 * np.pi)
-        return [self.add("Sin", [turn]), self.add("Cos", [turn])]
+        def finished(part: str) -> str:
+            return self.add("Cast", [self.add("Where", [null, zero, part])], to=TensorProto.FLOAT)
+
+        return self.add("Concat", [*map(finished, daily), flag, *map(finished, seasonal)], axis=1)
+
+    def splice(
+        self, estimator: onnx.ModelProto, matrix: str, signature: Signature
+    ) -> list[onnx.ValueInfoProto]:
+        """Put the estimator's graph behind ``matrix``; return the outputs."""
+        names = {"X": matrix, "": ""}
+        inner = f"{self._prefix}estimator/"
+        for constant in estimator.graph.initializer:
+            copy = onnx.TensorProto()
+            copy.CopyFrom(constant)
+            copy.name = inner + constant.name
+            self.constants.append(copy)
+        for node in estimator.graph.node:
+            spliced = onnx.NodeProto()
+            spliced.CopyFrom(node)
+            spliced.input[:] = [names.get(name, inner + name) for name in node.input]
+            spliced.output[:] = [names.get(name, inner + name) for name in node.output]
+            self.nodes.append(spliced)
+        results = [inner + output.name for output in estimator.graph.output]
+        if not signature.task.is_classification:
+            return [self._prediction(results[0], signature)]
+        return [self._label(results[0], signature), self._probabilities(results[1], signature)]
+
+    def _prediction(self, column: str, signature: Signature) -> onnx.ValueInfoProto:
+        name = _unused("prediction", signature)
+        flat = self.constant(np.array([-1], dtype=np.int64))
+        self.nodes.append(helper.make_node("Reshape", [column, flat], [name]))
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [None])
+
+    def _label(self, code: str, signature: Signature) -> onnx.ValueInfoProto:
+        name = _unused("label", signature)
+        node = helper.make_node(
+            "LabelEncoder",
+            [code],
+            [name],
+            domain="ai.onnx.ml",
+            keys_int64s=list(range(len(signature.classes))),
+            values_strings=signature.classes,
+            default_string="",
+        )
+        self.nodes.append(node)
+        return helper.make_tensor_value_info(name, TensorProto.STRING, [None])
+
+    def _probabilities(self, given: str, signature: Signature) -> onnx.ValueInfoProto:
+        name = _unused("probabilities", signature)
+        self.nodes.append(helper.make_node("Identity", [given], [name]))
+        shape = [None, len(signature.classes)]
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    def double(self, value: float) -> str:
+        """Return a constant of shape (1, 1)."""
+        return self.constant(np.array([[value]], dtype=np.float64))
 
     def _phase(self, seconds: str, period_s: float) -> str:
-        period = self.constant(np.array([[period_s]], dtype=np.float64))
-        turns = self.add("Div", [seconds, period])
-        fraction = self.add("Sub", [turns, self.add("Floor", [turns])])
-        return self.add("Cast", [fraction], to=TensorProto.FLOAT)
+        turns = self.add("Div", [seconds, self.double(period_s)])
+        return self.add("Sub", [turns, self.add("Floor", [turns])])
 
-    def _scaled(self, name: str, factor: float) -> str:
-        return self.add("Mul", [name, self.constant(np.array([[factor]], dtype=np.float32))])
+    def _circle(self, phase: str) -> list[str]:
+        turn = self.add("Mul", [phase, self.double(2 * np.pi)])
+        return [self.add("Sin", [turn]), self.add("Cos", [turn])]
 
 
 def _named(values: npt.NDArray[Any], encoder: Any) -> Any:
@@ -158,6 +210,7 @@ def _named(values: npt.NDArray[Any], encoder: Any) -> Any:
 
 def _convert(estimator: Any, columns: ColumnTransformer, signature: Signature) -> onnx.ModelProto:
     width = len(columns.get_feature_names_out())
+    estimator = _with_float32_thresholds(estimator)
     last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
     options = {id(last): {"zipmap": False}} if signature.task.is_classification else None
     return to_onnx(
@@ -168,45 +221,15 @@ def _convert(estimator: Any, columns: ColumnTransformer, signature: Signature) -
     )
 
 
-def _after(matrix: str, estimator: onnx.ModelProto, signature: Signature) -> list[onnx.NodeProto]:
-    """Splice the estimator's nodes behind the transformer's and name the outputs."""
-    outputs = [output.name for output in estimator.graph.output]
-    renamed = {"X": matrix}
-    if signature.task.is_classification:
-        renamed |= {outputs[0]: "treadle/code", outputs[1]: PROBABILITIES}
-    else:
-        renamed |= {outputs[0]: "treadle/column"}
-    nodes = []
-    for node in estimator.graph.node:
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
-        copy.input[:] = [renamed.get(name, name) for name in node.input]
-        copy.output[:] = [renamed.get(name, name) for name in node.output]
-        nodes.append(copy)
-    if signature.task.is_classification:
-        return [*nodes, _label_node(signature)]
-    flat = helper.make_node("Reshape", ["treadle/column", "treadle/shape"], [PREDICTION])
-    return [*nodes, flat]
-
-
-def _label_node(signature: Signature) -> onnx.NodeProto:
-    return helper.make_node(
-        "LabelEncoder",
-        ["treadle/code"],
-        [LABEL],
-        domain="ai.onnx.ml",
-        keys_int64s=list(range(len(signature.classes))),
-        values_strings=signature.classes,
-        default_string="",
-    )
-
-
-def _outputs(signature: Signature) -> list[onnx.ValueInfoProto]:
-    if not signature.task.is_classification:
-        return [helper.make_tensor_value_info(PREDICTION, TensorProto.FLOAT, [None])]
-    return [
-        helper.make_tensor_value_info(LABEL, TensorProto.STRING, [None]),
-        helper.make_tensor_value_info(
-            PROBABILITIES, TensorProto.FLOAT, [None, len(signature.classes)]
-        ),
-    ]
+def _with_float32_thresholds(estimator: Any) -> Any:
+    """Return boosting with thresholds that float32 holds, rounded down: x <= t answers the same for
+    every float32 x. skl2onnx rounds to the nearest, which may lie on the next value."""
+    if not hasattr(estimator, "_predictors"):
+        return estimator
+    copied = deepcopy(estimator)
+    for predictor in (tree for round_ in copied._predictors for tree in round_):
+        exact = predictor.nodes["num_threshold"]
+        nearest = exact.astype(np.float32)
+        below = np.nextafter(nearest, np.float32(-np.inf))
+        predictor.nodes["num_threshold"] = np.where(nearest > exact, below, nearest)
+    return copied

@@ -88,7 +88,7 @@ def _compare(
     signature: Signature,
 ) -> Parity:
     """Hold the graph's answers against scikit-learn's."""
-    exported = bundle.OnnxModel(out / bundle.ONNX, signature).output(arrays(probes))
+    exported = bundle.OnnxModel(out / bundle.ONNX).output(arrays(probes))
     native = candidate.predict(pipeline, probes, len(signature.classes))
     difference = float(np.max(np.abs(exported - native)))
     if signature.task.is_classification:

@@ -11,7 +11,7 @@ from treadle import snapshots
 from treadle.errors import DataError, GateRefused, nearest
 from treadle.kinds import kinds_of
 from treadle.ports import ObjectStore
-from treadle.profile import profile, quoted, single
+from treadle.profile import as_number, connected, profile, single
 from treadle.records import Finding, Kind, Profile, Snapshot
 from treadle.spec import Validation
 from treadle.validation import rules, schema
@@ -44,11 +44,11 @@ def run(
     """
     path = store.local(snapshot.data_key)
     kinds = _kinds(path, target, options)
-    with duckdb.connect() as connection:
+    with connected() as connection:
         connection.read_parquet(str(path)).create_view("snapshot")
         reasons = rules.reasons_sql(target, options.columns, kinds)
         quarantined = _set_aside(connection, reasons, quarantine)
-        accepted = _accept(connection, snapshot, reasons, bool(quarantined), store)
+        accepted = _accept(connection, snapshot, reasons, quarantined, store)
     _refuse_if_too_few(snapshot, accepted, quarantined, options)
     found = profile(store.local(accepted.data_key), kinds)
     _check_target(found, target)
@@ -99,25 +99,26 @@ def _accept(
     connection: duckdb.DuckDBPyConnection,
     snapshot: Snapshot,
     reasons: str,
-    filtered: bool,
+    quarantined: dict[str, int],
     store: ObjectStore,
 ) -> Snapshot:
-    if not filtered:
+    if not quarantined:
         return snapshot
     good = connection.sql(f"SELECT * FROM snapshot WHERE len({reasons}) = 0")
     try:
         return snapshots.publish(
-            good.fetch_record_batch(65_536), f"good rows of snapshot {snapshot.digest}", store
+            good.to_arrow_reader(65_536), f"good rows of snapshot {snapshot.digest}", store
         )
     except DataError as error:
-        raise GateRefused("every row was quarantined: no row is left to learn from") from error
+        why = _reasons(quarantined)
+        raise GateRefused(f"every row was quarantined, none is left: {why}") from error
 
 
 def _refuse_if_too_few(
     snapshot: Snapshot, accepted: Snapshot, quarantined: dict[str, int], options: Validation
 ) -> None:
     bad = snapshot.rows - accepted.rows
-    why = "; ".join(f"{words} ({count:,} rows)" for words, count in quarantined.items())
+    why = _reasons(quarantined)
     if bad / snapshot.rows > options.max_quarantined:
         raise GateRefused(
             f"{bad:,} of {snapshot.rows:,} rows ({bad / snapshot.rows:.1%}) are quarantined, the "
@@ -128,6 +129,10 @@ def _refuse_if_too_few(
             f"{accepted.rows:,} good rows, fewer than the {options.min_rows:,} that "
             f"validation.min_rows asks for{': ' + why if why else ''}"
         )
+
+
+def _reasons(quarantined: dict[str, int]) -> str:
+    return "; ".join(f"{words} ({count:,} rows)" for words, count in quarantined.items())
 
 
 def _check_target(found: Profile, target: str) -> None:
@@ -148,8 +153,9 @@ def _leaks(path: Path, found: Profile, target: str) -> list[Finding]:
     ]
     if column is None or column.kind is not Kind.NUMBER or not numbers:
         return []
-    parts = ", ".join(f"corr({quoted(name)}, {quoted(target)})" for name in numbers)
-    with duckdb.connect() as connection:
+    answer = as_number(target, Kind.NUMBER)
+    parts = ", ".join(f"corr({as_number(name, Kind.NUMBER)}, {answer})" for name in numbers)
+    with connected() as connection:
         connection.read_parquet(str(path)).create_view("data")
         row = single(connection, f"SELECT {parts} FROM data")
     return [

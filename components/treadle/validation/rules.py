@@ -1,6 +1,6 @@
 """Rules for rows: which rows are quarantined, and why."""
 
-from treadle.profile import as_number, quoted
+from treadle.profile import as_number, as_read, as_text, quoted
 from treadle.records import Kind
 from treadle.spec import ColumnRule
 
@@ -12,10 +12,12 @@ def text(value: str) -> str:
 
 def reasons_sql(target: str, rules: dict[str, ColumnRule], kinds: dict[str, Kind]) -> str:
     """Return the SQL of a list of reasons, empty for a good row."""
-    checks = [_check(f"{quoted(target)} IS NULL", f"{target} (the target) is null")]
-    if kinds[target] is Kind.NUMBER:
-        number = as_number(target, Kind.NUMBER)
-        checks.append(_check(f"NOT isfinite({number})", f"{target} (the target) is not finite"))
+    kind = kinds[target]
+    unread = f"{quoted(target)} IS NOT NULL AND {as_read(target, kind)} IS NULL"
+    checks = [
+        _check(f"{quoted(target)} IS NULL", f"{target} (the target) is null"),
+        _check(unread, f"{target} (the target) is not a finite {kind}"),
+    ]
     for name, rule in rules.items():
         checks += _column_checks(name, rule, kinds[name])
     return f"list_filter([{', '.join(checks)}], lambda reason: reason IS NOT NULL)"
@@ -23,8 +25,11 @@ def reasons_sql(target: str, rules: dict[str, ColumnRule], kinds: dict[str, Kind
 
 def _column_checks(name: str, rule: ColumnRule, kind: Kind) -> list[str]:
     checks = []
+    if rule.kind is not None:
+        unread = f"{quoted(name)} IS NOT NULL AND {as_read(name, kind)} IS NULL"
+        checks.append(_check(unread, f"{name} is not a {kind}"))
     if rule.required:
-        checks.append(_check(f"{quoted(name)} IS NULL", f"{name} is null"))
+        checks.append(_check(f"{as_read(name, kind)} IS NULL", f"{name} is null"))
     if rule.minimum is not None:
         below = f"{as_number(name, kind)} < {rule.minimum!r}"
         checks.append(_check(below, f"{name} is below {rule.minimum:g}"))
@@ -33,7 +38,7 @@ def _column_checks(name: str, rule: ColumnRule, kind: Kind) -> list[str]:
         checks.append(_check(above, f"{name} is above {rule.maximum:g}"))
     if rule.allowed is not None:
         allowed = ", ".join(text(value) for value in rule.allowed)
-        unknown = f"{quoted(name)}::VARCHAR NOT IN ({allowed})"
+        unknown = f"{as_text(name)} NOT IN ({allowed})"
         checks.append(_check(unknown, f"{name} is none of the allowed values"))
     return checks
 
