@@ -94,37 +94,54 @@ TRUSTED = [
 
 
 class Bundle:
-    """A bundle in a directory, opened."""
+    """A bundle, opened. ``files`` says where each of its files can be read; ``threads`` is how many
+    a prediction may use."""
 
-    def __init__(self, directory: Path, threads: int = 1) -> None:
-        self.directory = directory
-        self.signature = Signature.read(directory / SIGNATURE)
+    def __init__(self, files: Mapping[str, Path], threads: int = 1) -> None:
+        self.files = dict(files)
+        self.signature = Signature.read(self.files[SIGNATURE])
         self._threads = threads
 
     @classmethod
+    def at(cls, directory: Path, threads: int = 1) -> Self:
+        """Open the bundle in a directory."""
+        present = {name: directory / name for name in FILES}
+        return cls({name: path for name, path in present.items() if path.exists()}, threads)
+
+    @classmethod
     def fetch(cls, digest: str, store: ObjectStore, threads: int = 1) -> Self:
-        """Open a stored bundle. Raises ModelError where it was altered."""
+        """Open a stored bundle. Raises ModelError where it was altered or isn't whole."""
         names = [name for name in FILES if store.exists(key(digest, name))]
-        paths = [store.local(key(digest, name)) for name in names]
-        found = digest_of(dict(zip(names, paths, strict=True)))
+        files = {name: store.local(key(digest, name)) for name in names}
+        found = digest_of(files)
         if found != digest:
             raise ModelError(
                 f"bundle {digest} was altered or is not whole: its files have digest {found}"
             )
-        return cls(paths[0].parent, threads)
+        return cls(files, threads)
 
     @cached_property
     def model(self) -> Model:
         """The loaded model."""
-        if (self.directory / ONNX).exists():
-            return OnnxModel(self.directory / ONNX, self._threads)
-        return SkopsModel(self.directory / SKOPS, self.signature)
+        if ONNX in self.files:
+            return OnnxModel(self.files[ONNX], self._threads)
+        return SkopsModel(self.files[SKOPS], self.signature)
 
     @cached_property
     def digest(self) -> str:
         """The bundle's identity."""
-        present = {name: self.directory / name for name in FILES}
-        return digest_of({name: path for name, path in present.items() if path.exists()})
+        return digest_of(self.files)
+
+    @cached_property
+    def reference(self) -> Profile:
+        """The profile of the training rows."""
+        return Profile.read(self.files[REFERENCE])
+
+    @cached_property
+    def golden(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The golden rows and their answers."""
+        content = json.loads(self.files[GOLDEN].read_text(encoding="utf-8"))
+        return content["rows"], content["answers"]
 
     def predict_rows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Answer JSON rows; raises signature.RowErrors for rows that don't fit."""
@@ -132,9 +149,9 @@ class Bundle:
 
     def prove(self) -> None:
         """Answer the golden rows; raises ModelError where an answer isn't the expected one."""
-        golden = json.loads((self.directory / GOLDEN).read_text("utf-8"))
-        got = self.predict_rows(golden["rows"])
-        for position, (answer, expected) in enumerate(zip(got, golden["answers"], strict=True)):
+        rows, answers = self.golden
+        got = self.predict_rows(rows)
+        for position, (answer, expected) in enumerate(zip(got, answers, strict=True)):
             if not same_answer(answer, expected):
                 raise ModelError(
                     f"golden row {position}: expected {expected}, got {answer}: this bundle "
@@ -197,9 +214,8 @@ def key(digest: str, name: str) -> str:
 
 def store_bundle(bundle: Bundle, store: ObjectStore) -> str:
     """Put a bundle into the object store; return its address. Doing it twice changes nothing."""
-    for name in FILES:
-        path = bundle.directory / name
-        if path.exists() and not store.exists(key(bundle.digest, name)):
+    for name, path in bundle.files.items():
+        if not store.exists(key(bundle.digest, name)):
             store.put_file(key(bundle.digest, name), path)
     return store.uri(f"bundles/{bundle.digest}")
 

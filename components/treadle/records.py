@@ -187,15 +187,21 @@ class Trial(Record):
 
 
 class Training(Record):
-    """The outcome of training: every trial, the winner and how it was refitted."""
+    """The outcome of training: every trial, the winner and how it was refitted. Trials' scores are
+    the metric with its sign turned so that higher is better."""
 
     metric: str
+    higher_is_better: bool
     trials: list[Trial]
     best: Trial
     search_seconds: float
     refit_seconds: float
     fit_rows: int
     notes: list[str] = Field(default_factory=list)
+
+    def value(self, score: float) -> float:
+        """Turn a score back into the metric's value."""
+        return score if self.higher_is_better else -score
 
 
 class Parity(Record):

@@ -43,9 +43,12 @@ MakeGrow = Callable[[], Grow]
 @dataclass(frozen=True)
 class SearchProblem:
     """Candidates to try: ``spaces`` is family to parameter to dimension; ``first`` is the point in
-    each family's space that is tried before any is drawn, so that no family goes unseen."""
+    each family's space that is tried before any is drawn, so that no family goes unseen. Scores
+    are the metric with its sign turned so that higher is better."""
 
     name: str
+    metric: str
+    higher_is_better: bool
     spaces: dict[str, dict[str, Dimension]]
     first: dict[str, dict[str, Parameter]]
     make_grow: MakeGrow

@@ -38,7 +38,9 @@ def publish(reader: pa.RecordBatchReader, source: str, store: ObjectStore) -> Sn
                 raise known from error
             raise
         if rows == 0:
-            raise DataError(f"{source} has {len(schema)} columns but no rows: there is nothing to learn")
+            raise DataError(
+                f"{source} has {len(schema)} columns but no rows: there is nothing to learn"
+            )
         snapshot = Snapshot(
             digest=digest.hexdigest(),
             rows=rows,

@@ -73,9 +73,9 @@ class _Display:
             self._console.print(f"  {stage}: {words} …", highlight=False, markup=False)
 
     def _trial(self, event: Event) -> None:
-        score, best = event["score"], event["best"]
+        value, best = event["value"], event["best"]
         words = f"trial {event['done']}/{event['wanted']} {event['family']}"
-        words += f": {score:.4g}" if score is not None else ": failed"
+        words += f": {event['metric']} {value:.4g}" if value is not None else ": failed"
         words += f" (best {best:.4g})" if best is not None else ""
         if self._status:
             self._status.update(f"[bold]train[/]  {words}")
@@ -105,13 +105,14 @@ def outcome(stage: str, results: dict[str, Any]) -> str:
             words = f"{get('accepted'):,} good rows"
             words += f", {get('quarantined'):,} set aside" if get("quarantined") else ""
             noticed = len(get("findings"))
-            return words + (f", {noticed} things noticed" if noticed else "")
+            things = "1 thing" if noticed == 1 else f"{noticed} things"
+            return words + (f", {things} noticed" if noticed else "")
         case "preprocess":
             words = f"{get('train'):,} rows to learn from, {get('test'):,} held out"
             return words + (f" (from {get('cutoff')[:10]})" if get("cutoff") else "")
         case "train":
-            best = f"{get('score'):.4g}"
-            return f"{get('trials')} trials, best {get('family')} ({get('metric')} score {best})"
+            best = f"{get('metric')} {get('value'):.4g} on the tuning rows"
+            return f"{get('trials')} trials, best {get('family')} ({best})"
         case "analyse":
             says = "yes" if get("passed") else "no"
             interval = f"{get('low'):.4g} … {get('high'):.4g}"
@@ -123,6 +124,6 @@ def outcome(stage: str, results: dict[str, Any]) -> str:
         case "deploy":
             return "kept as challenger; the champion stays"
         case "feedback":
-            return f"{get('verdict')}, on {get('rows'):,} later rows"
+            return f"{get('verdict')}, on {get('rows'):,} rows ({get('window')})"
         case _:
             return ""

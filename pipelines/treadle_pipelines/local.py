@@ -24,6 +24,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import psutil
+
 from treadle import runtime
 from treadle.config import Settings
 from treadle.errors import HOME_WAY_OUT, EnvironmentFault, TreadleError, from_os_error
@@ -283,7 +285,10 @@ def _add_up(current: Run, path: Path) -> None:
 def _no_process_left(current: Run) -> Iterator[None]:
     """End every process of this run that is still there when the block is left."""
 
+    family: list[psutil.Process] = []
+
     def interrupt(_signal: int, _frame: object) -> None:
+        family.extend(_children())  # while it is still known whose they are
         raise KeyboardInterrupt
 
     # Ctrl-C, kill, a closed terminal; under nohup and the like, what is ignored stays so.
@@ -298,31 +303,33 @@ def _no_process_left(current: Run) -> Iterator[None]:
         # A second signal must not cut the tidying up short: it takes seconds at most.
         for end in caught:
             signal.signal(end, signal.SIG_IGN)
-        end_processes(current.run_id)
+        end_processes(current.run_id, family)
         _remove_unfinished(current)
         for end in caught:
             signal.signal(end, former[end])
 
 
-def end_processes(run_id: str, patience_s: float = 8.0) -> None:
-    """Ask the run's processes to end; after ``patience_s`` make them."""
-    import psutil
+def end_processes(
+    run_id: str, family: Iterable[psutil.Process] = (), patience_s: float = 8.0
+) -> None:
+    """Ask the run's processes, and ``family``, to end; after ``patience_s`` make them."""
 
-    def of_run() -> list[psutil.Process]:
-        found = []
+    def of_run() -> set[psutil.Process]:
+        found = set()
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
                 if process.pid != os.getpid() and process.environ().get(RUN_VARIABLE) == run_id:
-                    found.append(process)
+                    # Ray's agents write their titles over their environment.
+                    found |= {process, *_children(process)}
         return found
 
-    left = of_run()
+    left = of_run() | set(family)
     scratch = _ray_scratch(left)
     for process in left:
         with contextlib.suppress(psutil.Error):
             process.send_signal(signal.SIGINT if sys.platform != "win32" else signal.SIGTERM)
     _, stubborn = psutil.wait_procs(left, timeout=patience_s)
-    killed = [*stubborn, *of_run()]
+    killed = {*stubborn, *of_run()}
     for process in killed:
         with contextlib.suppress(psutil.Error):
             process.kill()
@@ -331,11 +338,17 @@ def end_processes(run_id: str, patience_s: float = 8.0) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _ray_scratch(processes: Iterable[Any]) -> set[str]:
+def _children(process: psutil.Process | None = None) -> list[psutil.Process]:
+    """Return all descendants of a process, of this one for None."""
+    try:
+        return (process or psutil.Process()).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def _ray_scratch(processes: Iterable[psutil.Process]) -> set[str]:
     """Return the scratch directories of the Ray processes among ``processes``: a step that was
     killed can't remove its own."""
-    import psutil
-
     found: set[str] = set()
     for process in processes:
         with contextlib.suppress(psutil.Error, OSError):

@@ -54,7 +54,7 @@ def _head(current: Run, spec: Spec) -> str:
         (f"{current.seconds:.0f} s", "from table to served model"),
     ]
     if "feedback" in results:
-        tiles.append((results["feedback"]["verdict"], "on later rows"))
+        tiles.append((results["feedback"]["verdict"], f"on {results['feedback']['window']}"))
     about = " · ".join(escape(words) for words in (spec.description, spec.owner) if words)
     return (
         f"<h1>{escape(spec.name)} <span class='soft'>version {registered['version']} "

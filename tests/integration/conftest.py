@@ -63,14 +63,16 @@ def treadle(
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
-def started(*arguments: object, home: Path, log: Path) -> "subprocess.Popen[bytes]":
+def started(
+    *arguments: object, home: Path, log: Path, env: Mapping[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
     """Start the command in a process group of its own, as a terminal would."""
     with log.open("wb") as output:
         return subprocess.Popen(
             [str(TREADLE), *map(str, arguments)],
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=environment(home),
+            env=environment(home, env),
             start_new_session=True,
             # A test runner may ignore SIGINT, and children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
@@ -131,10 +133,10 @@ class Server:
 
 
 @contextmanager
-def serving(home: Path, directory: Path) -> Iterator[Server]:
+def serving(home: Path, directory: Path, env: Mapping[str, str] | None = None) -> Iterator[Server]:
     """Run ``treadle serve`` on a free port."""
     port, log = free_port(), directory / "serve.log"
-    process = started("serve", "--port", port, home=home, log=log)
+    process = started("serve", "--port", port, home=home, log=log, env=env)
     server = Server(f"http://127.0.0.1:{port}", process, log)
     try:
         wait_for(server.is_ready, 60, "the server is ready")

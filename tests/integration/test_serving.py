@@ -136,7 +136,7 @@ def another_version(home: Path, registry: SqliteMlflowRegistry) -> str:
     shutil.copytree(home / "objects/bundles" / champion.digest, rebuilt)
     reference = rebuilt / "reference.json"
     reference.write_text(reference.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    bundle = Bundle(rebuilt)
+    bundle = Bundle.at(rebuilt)
     source = store_bundle(bundle, DirectoryStore(home / "objects"))
     fields = {name: getattr(champion, name) for name in NewVersion.model_fields}
     registry.register(

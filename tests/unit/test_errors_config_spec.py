@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from treadle import errors
 from treadle.config import Settings
@@ -14,6 +15,7 @@ from treadle.errors import (
     DataError,
     EnvironmentFault,
     GateRefused,
+    Interrupted,
     ModelError,
     RegistryError,
     SpecError,
@@ -23,8 +25,8 @@ from treadle.errors import (
     nearest,
 )
 from treadle.records import Task
-from treadle.signature import RowErrors
-from treadle.spec import Family, SplitBy
+from treadle.signature import RowErrors, category
+from treadle.spec import Family, Spec, SplitBy, Table
 from treadle_pipelines.spec_file import load, parse
 
 # Errors
@@ -39,6 +41,7 @@ EXIT_CODES = {
     RegistryError: 1,
     EnvironmentFault: 1,
     GateRefused: 3,
+    Interrupted: 130,
 }
 
 
@@ -108,9 +111,17 @@ def test_an_unknown_setting_is_named_with_the_nearest() -> None:
         Settings.from_environment({"TREADLE_S3_ENDPIONT": "x"})
 
 
-def test_an_address_of_no_known_kind_is_refused() -> None:
-    with pytest.raises(SpecError, match=r"^TREADLE_MLFLOW_URI='mlflow:5000' is not an http"):
-        Settings.from_environment({"TREADLE_MLFLOW_URI": "mlflow:5000"})
+@pytest.mark.parametrize(
+    ("name", "address", "words"),
+    [
+        ("TREADLE_MLFLOW_URI", "mlflow:5000", "begins with mlflow://; it must begin with http://"),
+        ("TREADLE_MLFLOW_URI", "mlflow", "has no scheme; it must begin with http://"),
+        ("TREADLE_SERVER_URL", "sqlite:///x", "begins with sqlite://; it must begin with http://"),
+    ],
+)
+def test_an_address_of_no_known_kind_is_refused(name: str, address: str, words: str) -> None:
+    with pytest.raises(SpecError, match=f"^{name} {words}, https://"):
+        Settings.from_environment({name: address})
 
 
 def test_a_secret_key_is_not_shown() -> None:
@@ -133,6 +144,18 @@ def test_a_password_within_an_address_is_not_shown(scheme: str) -> None:
 
 SMALLEST = "name: prices\ntarget: price\nsource: rows.csv\n"
 PLACE = Path("/somewhere/spec.yaml")
+
+
+def smallest_but(more: str) -> str:
+    """The smallest spec with one key more, or another value for one it has."""
+    key = more.partition(":")[0]
+    kept = [line for line in SMALLEST.splitlines() if not line.startswith(f"{key}:")]
+    return "\n".join([*kept, more, ""])
+
+
+def described(section: type[BaseModel], key: str) -> str:
+    """A key that is missing, in the words that describe it."""
+    return f"{key} is missing: {section.model_fields[key].description}"
 
 
 def refusal(text: str) -> str:
@@ -187,29 +210,75 @@ def test_every_example_is_a_spec(example: Path) -> None:
     ],
 )
 def test_a_misspelt_key_is_named_with_the_nearest_at_its_place(more: str, words: str) -> None:
-    assert refusal(f"{SMALLEST}{more}\n") == words
+    assert refusal(smallest_but(more)) == words
 
 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ("task: banana", "task: 'banana' is none of 'regression', 'binary' or 'multiclass'"),
+        ("task: banana", "task is 'banana', none of 'regression', 'binary' or 'multiclass'"),
+        (
+            "task: regresion",
+            "task is 'regresion', none of 'regression', 'binary' or 'multiclass'; did you mean "
+            "'regression'?",
+        ),
         (
             "training: {families: [linear, tree]}",
-            "training.families.1: 'tree' is none of 'linear', 'hist_gradient_boosting' or 'forest'",
+            "training.families.1 is 'tree', none of 'linear', 'hist_gradient_boosting' or 'forest'",
         ),
-        ("training: {trials: 0}", "training.trials: 0: input should be greater than or equal to 1"),
-        ("training: {trials: many}", "training.trials: 'many': input should be a valid integer"),
-        ("preprocessing: {test_share: .nan}", "preprocessing.test_share: nan: input should be"),
-        ("name: No Spaces", "name: 'No Spaces': string should match pattern"),
-        ("feedback: {window: 30 days}", "feedback.window: '30 days': string should match pattern"),
-        ("training: fast", "training: 'fast': input should be a valid dictionary"),
-        ("target: [a]", "target: ['a']: input should be a valid string"),
-        ("1: one", "1: 1: keys should be strings"),
+        (
+            "training: {trials: 0}",
+            "training.trials is 0: it should be greater than or equal to 1",
+        ),
+        ("training: {trials: many}", "training.trials is 'many': expected a whole number"),
+        ("training: {trials: 1.5}", "training.trials is 1.5: expected a whole number"),
+        ("training: {trials: }", "training.trials is left empty: expected a whole number"),
+        (
+            "preprocessing: {test_share: .nan}",
+            "preprocessing.test_share is nan: it should be less than 0.9",
+        ),
+        *[
+            (
+                f"validation: {{columns: {{x: {{{limit}: {sign}.inf}}}}}}",
+                f"validation.columns.x.{limit} is {sign}inf: it should be a finite number",
+            )
+            for limit in ("minimum", "maximum")
+            for sign in ("", "-")
+        ],
+        (
+            "name: No Spaces",
+            "name is 'No Spaces', which doesn't fit: lower case letters, digits and dashes",
+        ),
+        (
+            "feedback: {window: 30 days}",
+            "feedback.window is '30 days', which doesn't fit: look at the last so many days of "
+            "the held-out rows, as in 30d",
+        ),
+        ("training: fast", "training is 'fast': expected keys with a colon after each"),
+        ("target: [a]", "target is ['a']: expected text; quotes make it text"),
+        ("target: 3", "target is 3: expected text; quotes make it text"),
     ],
 )
 def test_a_wrong_value_is_named_by_its_place(more: str, words: str) -> None:
-    assert refusal(f"{SMALLEST}{more}\n").startswith(words)
+    assert refusal(smallest_but(more)) == words
+
+
+def test_a_key_that_is_no_text_is_named() -> None:
+    words = refusal(smallest_but("1: one"))
+    assert words.startswith("1 ") and "key" in words
+
+
+def test_a_long_wrong_value_is_shortened() -> None:
+    words = refusal(smallest_but(f"training: {'x' * 10_000}"))
+    assert words.startswith("training is 'xxx") and len(words) < 150
+
+
+def test_the_allowed_values_are_known_by_the_texts_of_their_category() -> None:
+    given = "[3, 3.0, 2.5, true, '3.0', a]"
+    spec = parse(smallest_but(f"validation: {{columns: {{x: {{allowed: {given}}}}}}}"), PLACE)
+    allowed = spec.validation.columns["x"].allowed
+    assert allowed == ["3", "3", "2.5", "true", "3.0", "a"]
+    assert allowed == [category(value) for value in (3, 3.0, 2.5, True, "3.0", "a")]
 
 
 @pytest.mark.parametrize(
@@ -225,6 +294,10 @@ def test_a_wrong_value_is_named_by_its_place(more: str, words: str) -> None:
             "the spec: the target 'price' can't be excluded",
         ),
         ("feedback: {watch_at: 0.5}", "feedback: watch_at 0.5 is above drift_at 0.2"),
+        (
+            "validation: {columns: {x: {minimum: 3, maximum: 2.5}}}",
+            "validation.columns.x: minimum 3 is above maximum 2.5",
+        ),
         ("source: {tables: {}}", "source: names no table"),
         (
             "source: {tables: {a: {path: x}, b: {path: y}}}",
@@ -233,16 +306,17 @@ def test_a_wrong_value_is_named_by_its_place(more: str, words: str) -> None:
     ],
 )
 def test_keys_that_contradict_each_other_are_told_as_such(more: str, words: str) -> None:
-    assert refusal(f"{SMALLEST}{more}\n") == words
+    assert refusal(smallest_but(more)) == words
 
 
 def test_what_is_missing_is_named_and_every_fault_is_told_at_once() -> None:
     assert refusal("name: prices\ntask: banana\ntraning: {}\n") == (
-        "target is missing; task: 'banana' is none of 'regression', 'binary' or 'multiclass'; "
-        "source is missing; unknown key 'traning'; did you mean 'training'?"
+        f"{described(Spec, 'target')}; "
+        "task is 'banana', none of 'regression', 'binary' or 'multiclass'; "
+        f"{described(Spec, 'source')}; unknown key 'traning'; did you mean 'training'?"
     )
-    assert refusal(f"{SMALLEST}source: {{tables: {{t: {{}}}}}}\n") == (
-        "source.tables.t.path is missing"
+    assert refusal(smallest_but("source: {tables: {t: {}}}")) == (
+        f"source.tables.t.{described(Table, 'path')}"
     )
 
 
@@ -254,25 +328,35 @@ def test_what_is_no_yaml_is_told_in_one_line(text: str) -> None:
     assert " is not YAML: " in refusal(text)
 
 
-@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words\n", "42\n"])
-def test_what_is_no_mapping_is_no_spec(text: str) -> None:
-    assert "holds no spec: expected keys such as name, source and target" in refusal(text)
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        *[("", "is empty"), ("# nothing\n", "is empty")],
+        *[(text, "holds no spec") for text in ("- a\n- b\n", "just words\n", "42\n")],
+    ],
+)
+def test_what_is_no_mapping_is_no_spec(text: str, state: str) -> None:
+    words = refusal(text)
+    assert words.startswith(f"{PLACE} {state}: expected keys such as name, source and target")
+    assert "treadle init" in words
 
 
 def test_a_spec_file_that_is_not_there_is_named_with_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "prices.yaml").write_text(SMALLEST, encoding="utf-8")
     with pytest.raises(SpecError, match=r"no such spec file: .*; did you mean 'prices.yaml'\?$"):
         load(tmp_path / "price.yaml")
-    with pytest.raises(SpecError, match=r"^no such spec file: .*spec.yaml$"):
+    with pytest.raises(SpecError, match=r"^no such spec file: .*/nowhere/spec.yaml: treadle init"):
         load(tmp_path / "nowhere" / "spec.yaml")
 
 
-def test_a_spec_file_that_is_no_text_is_told_so(tmp_path: Path) -> None:
-    (tmp_path / "spec.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SpecError, match=r"spec.yaml can't be read: "):
+def test_a_spec_file_that_can_not_be_read_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_bytes(b"a\xff\xfe\x00")
+    with pytest.raises(SpecError, match=r"/spec.yaml holds no text in UTF-8 \(byte 1\): "):
         load(tmp_path / "spec.yaml")
-    with pytest.raises(SpecError, match="can't be read: "):
+    with pytest.raises(SpecError, match=f"^{tmp_path} is a directory: name the spec file in it$"):
         load(tmp_path)
+    with pytest.raises(SpecError, match=r"spec.yaml/x can't be read: not a directory: check "):
+        load(tmp_path / "spec.yaml" / "x")
 
 
 @given(st.text(max_size=40))
@@ -285,7 +369,7 @@ def test_a_task_is_read_as_the_one_it_names() -> None:
     assert parse(f"{SMALLEST}task: multiclass\n", PLACE).task is Task.MULTICLASS
 
 
-# Known faults
+# What once went wrong
 
 
 def test_a_key_of_two_lines_is_told_in_one() -> None:
@@ -299,4 +383,5 @@ def test_a_column_may_be_called_like_a_field_of_its_rule(name: str) -> None:
 
 
 def test_a_section_that_is_there_twice_is_refused() -> None:
-    refusal(f"{SMALLEST}training: {{seed: 1}}\ntraining: {{trials: 3}}\n")
+    words = refusal(f"{SMALLEST}training: {{seed: 1}}\ntraining: {{trials: 3}}\n")
+    assert words.endswith("is not YAML: line 5, column 1: the key 'training' is there twice")

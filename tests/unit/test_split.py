@@ -118,6 +118,32 @@ def test_a_random_split_does_not_follow_the_order_of_the_rows() -> None:
     assert np.mean(held_out) == pytest.approx(5_000, abs=200)
 
 
+# Of 100 rows, which one group or one time shares out: 95 or 5 can be held out, 20 can't.
+LUMPS: list[tuple[SplitBy, list[float] | list[str], str]] = [
+    (SplitBy.TIME, [1.0] * 5 + [2.0] * 95, "95%"),
+    (SplitBy.TIME, [1.0] * 95 + [2.0] * 5, "5%"),
+    (SplitBy.GROUP, ["common"] * 95 + ["rare"] * 5, "(5|95)%"),
+]
+
+
+@pytest.mark.parametrize(("by", "key", "held_out"), LUMPS)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_share_off_by_more_than_a_factor_of_two_is_refused_in_numbers(
+    by: SplitBy, key: list[float] | list[str], held_out: str, seed: int
+) -> None:
+    words = (
+        rf"^a split by {by} can't hold out 20% of the rows here, .*\b{held_out}: .*another split"
+    )
+    with pytest.raises(DataError, match=words):
+        split(by, 0.2, key, seed)
+
+
+def test_a_share_off_by_less_or_of_a_small_table_is_let_through() -> None:
+    for times in ([1.0] * 89 + [2.0] * 11, [1.0] * 61 + [2.0] * 39, [1.0] * 94 + [2.0] * 5):
+        held_out = split(SplitBy.TIME, 0.2, times).held_out
+        assert (np.array(times)[held_out] == 2.0).all()
+
+
 @pytest.mark.parametrize(
     ("by", "key", "words"),
     [

@@ -109,7 +109,7 @@ def _tuner(problem: SearchProblem, directory: Path, cores: int) -> "tune.Tuner":
             name=problem.name,
             storage_path=str(directory),
             verbose=0,
-            callbacks=[_Progress(problem.trials)],
+            callbacks=[_Progress(problem)],
             failure_config=tune.FailureConfig(max_failures=1),
         ),
     )
@@ -205,8 +205,10 @@ class _AshaByFamily(FIFOScheduler):  # type: ignore[misc]
 class _Progress(tune.Callback):  # type: ignore[misc]
     """Tells of every trial that ends."""
 
-    def __init__(self, wanted: int) -> None:
-        self._wanted = wanted
+    def __init__(self, problem: SearchProblem) -> None:
+        self._wanted = problem.trials
+        self._metric = problem.metric
+        self._sign = 1 if problem.higher_is_better else -1
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._tell(trials, trial)
@@ -217,13 +219,16 @@ class _Progress(tune.Callback):  # type: ignore[misc]
     def _tell(self, trials: list[Any], trial: Any) -> None:
         """Tell what is known of all trials, those of an interrupted search included."""
         scores = [(other.last_result or {}).get("score") for other in trials]
+        known = [score for score in scores if score is not None]
+        score = (trial.last_result or {}).get("score")
         emit(
             "trial",
             done=sum(other.is_finished() or other is trial for other in trials),
             wanted=self._wanted,
             family=trial.config["family"],
-            score=(trial.last_result or {}).get("score"),
-            best=max((score for score in scores if score is not None), default=None),
+            metric=self._metric,
+            value=None if score is None else self._sign * score,
+            best=self._sign * max(known) if known else None,
         )
 
 

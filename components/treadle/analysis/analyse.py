@@ -26,7 +26,7 @@ def run(
     out: Path,
 ) -> Evaluation:
     """Evaluate a bundle on the held-out rows of its split; write the page to ``out``."""
-    bundle = Bundle(bundle_directory)
+    bundle = Bundle.at(bundle_directory)
     split = Split.read(prepared_directory / prepared.SPLIT)
     held_out = pd.read_parquet(store.local(f"snapshots/{split.held_out}/data.parquet"))
     seen = evaluate.examine(bundle, held_out)

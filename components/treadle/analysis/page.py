@@ -17,8 +17,6 @@ def render(
 ) -> str:
     """Return the page's HTML."""
     decision = evaluation.decision
-    turned = "" if evaluation.metric(evaluation.primary).higher_is_better else "−"
-    score = f"{turned}{evaluation.primary}"
     words = "The gate says yes" if decision.passed else "The gate says no"
     parts = [
         "<h2 id='analysis'>How good it is</h2>",
@@ -29,8 +27,8 @@ def render(
         _slices(evaluation),
         "<h2 id='training'>How it was found</h2>",
         _search(training),
-        plots.trials(training, score),
-        _trials(training, score),
+        plots.trials(training),
+        _trials(training),
         _parity(parity),
     ]
     return report.page("Analysis", "".join(parts))
@@ -102,18 +100,19 @@ def _search(training: Training) -> str:
     return words + (f"<ul>{faults}{notes}</ul>" if faults or notes else "")
 
 
-def _trials(training: Training, score: str) -> str:
+def _trials(training: Training) -> str:
     ranked = sorted(training.trials, key=lambda t: t.score if t.score is not None else -1e300)
     rows = []
     for trial in reversed(ranked):
         parameters = ", ".join(f"{k} = {_value(v)}" for k, v in trial.parameters.items())
         mark = " ★" if trial.number == training.best.number else ""
         end = "failed" if trial.fault else ("stopped" if trial.stopped_early else "finished")
+        value = training.value(trial.curve[-1][1]) if trial.curve else None
         rows.append(
             [f"{trial.number}{mark}", trial.family, escape(parameters), end,
-             report.number(trial.score), f"{trial.seconds:.1f} s"]
+             report.number(value), f"{trial.seconds:.1f} s"]
         )  # fmt: skip
-    header = ["trial", "family", "parameters", "", score, "time"]
+    header = ["trial", "family", "parameters", "", training.metric, "time"]
     return (
         f"<details><summary>All {len(rows)} trials</summary>"
         f"{report.table(header, rows, numeric=(4, 5))}</details>"

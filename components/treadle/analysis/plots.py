@@ -97,34 +97,37 @@ def importances(evaluation: Evaluation, most: int = 12) -> str:
     return report.figure(drawing, "What the model looks at (permutation importance).")
 
 
-def trials(training: Training, score: str) -> str:
-    """Return every trial's learning curve; ``score`` is what the scores are."""
+def trials(training: Training) -> str:
+    """Return every trial's learning curve."""
     drawing = report.new_figure(7, 3.0)
     axes = drawing.subplots()
     for trial in training.trials:
         if trial.curve:
-            units, scores = zip(*trial.curve, strict=True)
+            units = [units for units, _ in trial.curve]
+            values = [training.value(score) for _, score in trial.curve]
             best = trial.number == training.best.number
             axes.plot(
-                units, scores, "o-", color=_COLOURS.get(trial.family, GREY), markersize=3,
+                units, values, "o-", color=_COLOURS.get(trial.family, GREY), markersize=3,
                 linewidth=2.2 if best else 0.9, alpha=1 if best else 0.6,
             )  # fmt: skip
     families = sorted({trial.family for trial in training.trials})
     for family in families:
         axes.plot([], [], color=_COLOURS.get(family, GREY), label=family)
     axes.legend(fontsize=8)
-    axes.set(xlabel="share of the rounds or trees, in ninths", ylabel=score)
+    axes.set(xlabel="share of the rounds or trees, in ninths", ylabel=training.metric)
     _clip_outliers(axes, training)
+    better = "up" if training.higher_is_better else "down"
     return report.figure(
         drawing,
-        "Every candidate's score on the tuning rows as it grew, up is better; weak ones "
-        "were stopped early. The thick line won.",
+        f"Every candidate on the tuning rows as it grew, {better} is better; weak ones were "
+        "stopped early. The thick line won.",
     )
 
 
 def _clip_outliers(axes: "Axes", training: Training) -> None:
+    """Keep one hopeless candidate from flattening the rest."""
     scores = [score for trial in training.trials for _, score in trial.curve]
     if len(scores) > 3:
         low, high = np.quantile(scores, [0.1, 1.0])
         margin = 0.08 * (high - low) or 0.01
-        axes.set_ylim(low - margin, high + margin)
+        axes.set_ylim(*sorted(training.value(s) for s in (low - margin, high + margin)))

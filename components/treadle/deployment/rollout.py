@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from treadle.bundle import GOLDEN, Bundle, same_answer
+from treadle.bundle import Bundle, same_answer
 from treadle.errors import ModelError, TreadleError
 from treadle.ports import ObjectStore, Registry
 from treadle.records import Decision, ModelVersion, Rollout
@@ -65,8 +65,7 @@ def run(
 
 
 def _prove(version: ModelVersion, decision: Decision, bundle: Bundle, server: Server) -> Rollout:
-    golden = json.loads((bundle.directory / GOLDEN).read_text("utf-8"))
-    rows, expected = golden["rows"], golden["answers"]
+    rows, expected = bundle.golden
     _wait_until_served(version, rows[-1], server)
     started = time.perf_counter()
     one = server.predict(version.name, rows[-1:])

@@ -46,5 +46,11 @@ def monitor_model(
         )
         found.write(monitoring.path)
         Path(page.path).write_text(pages.render(found, model), encoding="utf-8")
-        run.result(page=page.path, verdict=found.verdict, reasons=found.reasons, rows=found.rows)
+        run.result(
+            page=page.path,
+            verdict=found.verdict,
+            reasons=found.reasons,
+            rows=found.rows,
+            window=found.window,
+        )
     return found.verdict.value

@@ -6,7 +6,7 @@ import duckdb
 import numpy as np
 
 from treadle import metrics, prepared
-from treadle.bundle import REFERENCE, Bundle
+from treadle.bundle import Bundle
 from treadle.errors import DataError, nearest
 from treadle.feedback import drift
 from treadle.profile import connected, quoted, single
@@ -15,7 +15,6 @@ from treadle.records import (
     Metric,
     ModelVersion,
     Monitoring,
-    Profile,
     Verdict,
 )
 from treadle.signature import arrays, encode_frame
@@ -42,8 +41,7 @@ def run(
                 f"{count} rows in {window}, fewer than the {MIN_ROWS} that a verdict needs"
             )
         features = [*bundle.signature.names]
-        reference = Profile.read(bundle.directory / REFERENCE)
-        known = [column for column in reference.columns if column.name in features]
+        known = [column for column in bundle.reference.columns if column.name in features]
         columns = drift.compare(connection, known, count)
         measured, was = _performance(connection, champion, bundle, metric)
     verdict, reasons = decide(columns, measured, was, options)

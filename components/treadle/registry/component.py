@@ -52,7 +52,7 @@ def register_model(
         pages = {"analysis": Path(analysis_page.path), "validation": Path(data_page.path)}
         version = register.run(
             model,
-            Bundle(Path(bundle.path)),
+            Bundle.at(Path(bundle.path)),
             taken,
             Split.read(Path(prepared.path) / SPLIT),
             trained,

@@ -47,6 +47,6 @@ def train_model(
         run.result(
             family=trained.best.family,
             metric=trained.metric,
-            score=trained.best.score,
+            value=trained.value(trained.best.curve[-1][1]),
             trials=len(trained.trials),
         )

@@ -32,7 +32,7 @@ def render(signature: Signature, has_onnx: bool) -> str:
     }
     if has_onnx:
         document["flavors"] = {
+            # Not python_function: MLflow would feed a frame's columns as (n,), and ours are (n, 1).
             "onnx": {"data": ONNX, "providers": ["CPUExecutionProvider"]},
-            "python_function": {"loader_module": "mlflow.onnx", "data": ONNX},
         }
     return yaml.safe_dump(document, allow_unicode=True, sort_keys=True)

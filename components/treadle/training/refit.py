@@ -110,6 +110,6 @@ def _write_golden(out: Path, probes: pd.DataFrame, signature: Signature) -> None
     places = [0, *np.linspace(len(probes) // 2, len(probes) - 1, GOLDEN_ROWS - 1).astype(int)]
     columns = arrays(probes)
     rows = [bundle.decode_row(columns, int(place), signature) for place in places]
-    golden = {"rows": rows, "answers": bundle.Bundle(out).predict_rows(rows)}
+    golden = {"rows": rows, "answers": bundle.Bundle.at(out).predict_rows(rows)}
     text = json.dumps(golden, ensure_ascii=False, indent=1)
     (out / bundle.GOLDEN).write_text(text, encoding="utf-8")

@@ -25,6 +25,8 @@ def run(
     wanted = measure(signature.task, options.metric)
     problem = SearchProblem(
         name=name,
+        metric=wanted.name.value,
+        higher_is_better=wanted.higher_is_better,
         spaces={family.value: SPACES[family].dimensions for family in options.families},
         first={family.value: SPACES[family].first for family in options.families},
         make_grow=partial(
@@ -50,6 +52,7 @@ def run(
     pipeline = refit.fit(best, directory, columns, answers, signature, options.seed, cores)
     training = Training(
         metric=wanted.name.value,
+        higher_is_better=wanted.higher_is_better,
         trials=trials,
         best=best,
         search_seconds=searched,

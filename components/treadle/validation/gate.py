@@ -58,8 +58,8 @@ def run(
     broken = [finding.words for finding in findings if finding.hard]
     if broken:
         raise GateRefused(
-            f"the table doesn't fit the champion's schema: {'; '.join(broken)}. Mend the table, say "
-            "how to read the column in validation.columns, or give the model a new name to start "
+            f"the table doesn't fit the champion's schema: {'; '.join(broken)}. Mend the table, "
+            "say how to read the column in validation.columns, or give the model a new name to start "
             "afresh"
         )
     return Validated(accepted, found, findings, quarantined)
