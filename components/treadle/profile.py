@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from treadle.records import ColumnProfile, Kind, Profile, Share
 
-# The largest number that float32, and so a model, can hold.
-LARGEST = 3.4028234663852886e38
+# The largest number that float32, and so a model, rounds to one that is finite.
+LARGEST = 3.4028235677973362e38
 BINS = 20
 TOP = 50
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)

@@ -19,7 +19,8 @@ from treadle.records import Feature, Kind, Signature
 
 NULL_CATEGORY = "<null>"
 Column = npt.NDArray[np.float32] | npt.NDArray[np.float64] | npt.NDArray[np.object_]
-_LARGEST = float(np.finfo(np.float32).max)
+# The largest number that float32 rounds to a finite one; JSON's 3.4028235e38 is float32's largest.
+_LARGEST = float(np.nextafter(2.0**128 - 2.0**103, 0))
 _TIMES = {"datetime64", "datetime", "date"}
 _WIDTHS = {Kind.TIME: np.float64}
 _TRUE = {"true", "t", "yes", "y", "1"}

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import shutil
 import signal
 import sys
@@ -324,7 +323,6 @@ def end_processes(
         return found
 
     left = of_run() | set(family)
-    scratch = _ray_scratch(left)
     for process in left:
         with contextlib.suppress(psutil.Error):
             process.send_signal(signal.SIGINT if sys.platform != "win32" else signal.SIGTERM)
@@ -334,8 +332,7 @@ def end_processes(
         with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(killed, timeout=2)
-    for directory in scratch:
-        shutil.rmtree(directory, ignore_errors=True)
+    _sweep_ray()
 
 
 def _children(process: psutil.Process | None = None) -> list[psutil.Process]:
@@ -346,14 +343,17 @@ def _children(process: psutil.Process | None = None) -> list[psutil.Process]:
         return []
 
 
-def _ray_scratch(processes: Iterable[psutil.Process]) -> set[str]:
-    """Return the scratch directories of the Ray processes among ``processes``: a step that was
-    killed can't remove its own."""
-    found: set[str] = set()
-    for process in processes:
+def _sweep_ray() -> None:
+    """Remove the directories of Ray sessions that have ended: a step that was killed, or whose
+    terminal was closed, couldn't remove its own."""
+    alive = ""
+    for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            found.update(re.findall(r"/tmp/treadle-ray-\w+", " ".join(process.cmdline())))  # noqa: S108
-    return found
+            alive += " ".join(process.cmdline())
+    for directory in Path("/tmp").glob("treadle-ray-*"):  # noqa: S108 - where adapters.ray has it
+        # One without a log may belong to a session that is about to start.
+        if str(directory) not in alive and any(directory.glob("session_*/logs/gcs_server.*")):
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _remove_unfinished(current: Run) -> None:

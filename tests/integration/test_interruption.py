@@ -63,11 +63,11 @@ class Attempt:
     def processes(self) -> list[psutil.Process]:
         """The processes of this run: its name is in their environment (but Ray's agents write
         their titles over theirs), or they descended from its launcher."""
-        found = [process for process in self.family if process.is_running()]
+        found = {process for process in self.family if process.is_running()}
         for process in psutil.process_iter():
             try:
                 if process.environ().get("TREADLE_RUN_ID") == self.run_id:
-                    found.append(process)
+                    found.add(process)
             except (psutil.Error, OSError):
                 continue
         return [process for process in found if not is_dead(process)]

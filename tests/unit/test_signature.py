@@ -93,6 +93,14 @@ def test_a_decoded_row_is_json_and_encodes_to_the_row_it_came_from(
         np.testing.assert_array_equal(again[name], columns[name])
 
 
+def test_the_widest_number_of_float32_survives_its_json() -> None:
+    wanted = signature(size=Kind.NUMBER)
+    columns = encode_rows([{"size": -float(np.finfo(np.float32).max)}], wanted)
+    again = encode_rows([decode_row(columns, 0, wanted)], wanted)
+    assert again["size"].tolist() == columns["size"].tolist()
+    assert np.isfinite(again["size"]).all()
+
+
 @given(st.integers(-(2**53), 2**53))
 def test_a_whole_number_is_the_same_category_with_and_without_a_point(number: int) -> None:
     assert category(number) == category(float(number)) == category(np.int64(number)) == str(number)
@@ -199,9 +207,9 @@ def test_what_a_row_may_not_hold_a_frame_may_not_hold_either(kind: Kind, cell: o
 @pytest.mark.parametrize("sign", [1, -1])
 def test_numbers_that_are_not_finite_or_beyond_float32_are_null(sign: int) -> None:
     wanted = signature(size=Kind.NUMBER)
-    widest = float(np.finfo(np.float32).max)
-    cells = [widest, np.nextafter(widest, np.inf), 1e39, float("inf"), float("nan"), 1.0]
-    kept = np.array([widest, *[np.nan] * 4, 1], dtype=np.float32) * sign
+    # float32's widest, as JSON writes it, and the narrowest that it rounds to infinity.
+    cells = [3.4028235e38, 2.0**128 - 2.0**103, 1e39, float("inf"), float("nan"), 1.0]
+    kept = np.array([np.finfo(np.float32).max, *[np.nan] * 4, 1], dtype=np.float32) * sign
     rows: Rows = [{"size": cell * sign} for cell in cells]
     np.testing.assert_array_equal(encode_rows(rows, wanted)["size"], kept)
     for frame in (
@@ -275,6 +283,7 @@ def decimals(digits: int, places: int) -> st.SearchStrategy[Decimal]:
     return st.integers(-most, most).map(lambda number: Decimal(f"{number}e-{places}"))
 
 
+WIDE = st.sampled_from([3.4028235e38, 2.0**128 - 2.0**103, -1e39])
 ODD = st.sampled_from([float("nan"), float("inf"), float("-inf"), -0.0, 1e15, 1e16, 1e-5])
 WORDS = [
     "nan",
@@ -307,7 +316,7 @@ VALUES: Stored = {
     "boolean": (pa.bool_(), st.none() | st.booleans()),
     "text": (pa.string(), st.none() | st.sampled_from(WORDS) | ASCII),
 }
-NUMBERS = VALUES | {"wide": (pa.float64(), ODD | st.floats() | st.sampled_from([3.4e38, -1e39]))}
+NUMBERS = VALUES | {"wide": (pa.float64(), ODD | st.floats() | WIDE)}
 MOMENTS: Stored = {
     "date": (pa.date32(), st.none() | st.dates(date(1, 1, 1), date(9999, 12, 31))),
     "naive": (pa.timestamp("us"), st.none() | TIMES.map(lambda at: at.replace(tzinfo=None))),

@@ -59,8 +59,8 @@ def run(
     if broken:
         raise GateRefused(
             f"the table doesn't fit the champion's schema: {'; '.join(broken)}. Mend the table, "
-            "say how to read the column in validation.columns, or give the model a new name to start "
-            "afresh"
+            "say how to read the column in validation.columns, or give the model a new name to "
+            "start afresh"
         )
     return Validated(accepted, found, findings, quarantined)
 
