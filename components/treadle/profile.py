@@ -1,6 +1,6 @@
 """Profile a table with DuckDB: one query over all columns, then one each for what needs edges."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 
-from treadle.records import ColumnProfile, Kind, Profile, Share
+from treadle.records import FALSE_WORDS, TRUE_WORDS, ColumnProfile, Kind, Profile, Share
 
 # The largest number that float32, and so a model, rounds to one that is finite.
 LARGEST = 3.4028235677973362e38
@@ -73,9 +73,25 @@ def as_text(name: str) -> str:
     )
 
 
+def as_boolean(name: str) -> str:
+    """Return the SQL that reads a column as a boolean, as ``true`` or ``false``."""
+    text = f"lower(trim({as_text(name)}))"
+
+    def among(words: Iterable[str]) -> str:
+        return f"{text} IN ({', '.join(repr(word) for word in sorted(words))})"
+
+    return f"CASE WHEN {among(TRUE_WORDS)} THEN 'true' WHEN {among(FALSE_WORDS)} THEN 'false' END"
+
+
 def as_read(name: str, kind: Kind) -> str:
     """Return the SQL that reads a column as its kind; null where it can't be."""
-    return as_number(name, kind) if kind in (Kind.NUMBER, Kind.TIME) else as_text(name)
+    match kind:
+        case Kind.NUMBER | Kind.TIME:
+            return as_number(name, kind)
+        case Kind.BOOLEAN:
+            return as_boolean(name)
+        case Kind.CATEGORY:
+            return as_text(name)
 
 
 def single(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
@@ -127,7 +143,7 @@ def _column(
         edges = bin_edges(found)
         counts = histogram(connection, name, kind, edges)
         return found.model_copy(update={"edges": edges, "counts": counts})
-    return found.model_copy(update={"top": shares(connection, name)})
+    return found.model_copy(update={"top": shares(connection, as_read(name, kind))})
 
 
 def bin_edges(column: ColumnProfile) -> list[float]:
@@ -160,10 +176,10 @@ def histogram(
     return [int(found.get(i, 0)) for i in range(bins)]
 
 
-def shares(connection: duckdb.DuckDBPyConnection, name: str) -> list[Share]:
-    """Return the TOP commonest values of a column of the view ``data``."""
+def shares(connection: duckdb.DuckDBPyConnection, value: str) -> list[Share]:
+    """Return the TOP commonest values of an expression over the view ``data``."""
     query = (
-        f"SELECT {as_text(name)} AS value, count(*) AS n FROM data WHERE value IS NOT NULL "
+        f"SELECT {value} AS value, count(*) AS n FROM data WHERE value IS NOT NULL "
         f"GROUP BY value ORDER BY n DESC, value LIMIT {TOP}"
     )
     return [Share(value=value, count=count) for value, count in connection.sql(query).fetchall()]

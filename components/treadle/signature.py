@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from treadle.errors import DataError, nearest
-from treadle.records import Feature, Kind, Signature
+from treadle.records import FALSE_WORDS, TRUE_WORDS, Feature, Kind, Signature
 
 NULL_CATEGORY = "<null>"
 Column = npt.NDArray[np.float32] | npt.NDArray[np.float64] | npt.NDArray[np.object_]
@@ -23,8 +23,6 @@ Column = npt.NDArray[np.float32] | npt.NDArray[np.float64] | npt.NDArray[np.obje
 _LARGEST = float(np.nextafter(2.0**128 - 2.0**103, 0))
 _TIMES = {"datetime64", "datetime", "date"}
 _WIDTHS = {Kind.TIME: np.float64}
-_TRUE = {"true", "t", "yes", "y", "1"}
-_FALSE = {"false", "f", "no", "n", "0"}
 
 
 class RowErrors(DataError):
@@ -151,8 +149,8 @@ def _boolean(value: object) -> float:
     if isinstance(value, bool | np.bool_):
         return float(value)
     text = category(value).strip().lower()
-    if text in _TRUE | _FALSE:
-        return float(text in _TRUE)
+    if text in TRUE_WORDS | FALSE_WORDS:
+        return float(text in TRUE_WORDS)
     raise ValueError(value)
 
 

@@ -12,11 +12,10 @@ import json
 import os
 import shutil
 import signal
-import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,10 +30,12 @@ from treadle.errors import HOME_WAY_OUT, EnvironmentFault, TreadleError, from_os
 from treadle.progress import EVENTS_VARIABLE
 from treadle.spec import Spec
 from treadle.step import INTERRUPTED, LAUNCHER_VARIABLE
+from treadle_pipelines import processes
 from treadle_pipelines.arguments import feedback_arguments, training_arguments
 
 STAGES = ("ingest", "validate", "preprocess", "train", "analyse", "register", "deploy", "feedback")
 RUN_VARIABLE = "TREADLE_RUN_ID"
+FAMILY_EVERY_S = 1.0
 Event = dict[str, Any]
 
 
@@ -284,10 +285,7 @@ def _add_up(current: Run, path: Path) -> None:
 def _no_process_left(current: Run) -> Iterator[None]:
     """End every process of this run that is still there when the block is left."""
 
-    family: list[psutil.Process] = []
-
     def interrupt(_signal: int, _frame: object) -> None:
-        family.extend(_children())  # while it is still known whose they are
         raise KeyboardInterrupt
 
     # Ctrl-C, kill, a closed terminal; under nohup and the like, what is ignored stays so.
@@ -296,64 +294,25 @@ def _no_process_left(current: Run) -> Iterator[None]:
     caught = [end for end in ends if former[end] != signal.SIG_IGN]
     for end in caught:
         signal.signal(end, interrupt)
+    family: set[psutil.Process] = set()
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(FAMILY_EVERY_S):
+            family.update(processes.descendants())  # while it is known whose they are
+
+    threading.Thread(target=look, name="family", daemon=True).start()
     try:
         yield
     finally:
+        done.set()
         # A second signal must not cut the tidying up short: it takes seconds at most.
         for end in caught:
             signal.signal(end, signal.SIG_IGN)
-        end_processes(current.run_id, family)
+        processes.end(RUN_VARIABLE, current.run_id, set(family))
         _remove_unfinished(current)
         for end in caught:
             signal.signal(end, former[end])
-
-
-def end_processes(
-    run_id: str, family: Iterable[psutil.Process] = (), patience_s: float = 8.0
-) -> None:
-    """Ask the run's processes, and ``family``, to end; after ``patience_s`` make them."""
-
-    def of_run() -> set[psutil.Process]:
-        found = set()
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
-                if process.pid != os.getpid() and process.environ().get(RUN_VARIABLE) == run_id:
-                    # Ray's agents write their titles over their environment.
-                    found |= {process, *_children(process)}
-        return found
-
-    left = of_run() | set(family)
-    for process in left:
-        with contextlib.suppress(psutil.Error):
-            process.send_signal(signal.SIGINT if sys.platform != "win32" else signal.SIGTERM)
-    _, stubborn = psutil.wait_procs(left, timeout=patience_s)
-    killed = {*stubborn, *of_run()}
-    for process in killed:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(killed, timeout=2)
-    _sweep_ray()
-
-
-def _children(process: psutil.Process | None = None) -> list[psutil.Process]:
-    """Return all descendants of a process, of this one for None."""
-    try:
-        return (process or psutil.Process()).children(recursive=True)
-    except psutil.Error:
-        return []
-
-
-def _sweep_ray() -> None:
-    """Remove the directories of Ray sessions that have ended: a step that was killed, or whose
-    terminal was closed, couldn't remove its own."""
-    alive = ""
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            alive += " ".join(process.cmdline())
-    for directory in Path("/tmp").glob("treadle-ray-*"):  # noqa: S108 - where adapters.ray has it
-        # One without a log may belong to a session that is about to start.
-        if str(directory) not in alive and any(directory.glob("session_*/logs/gcs_server.*")):
-            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _remove_unfinished(current: Run) -> None:

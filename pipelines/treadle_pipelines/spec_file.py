@@ -100,6 +100,8 @@ def _words(fault: Any) -> str:
             allowed = str(fault["ctx"]["expected"])
             near = nearest(str(value), re.findall(r"'([^']*)'", allowed))
             return f"{where} is {value!r}, none of {allowed}{near}"
+        case "invalid_key":
+            return f"the key {value!r} is no text: put it in quotes"
         case "value_error":
             return f"{where or 'the spec'}: {fault['ctx']['error']!s}"
         case "string_pattern_mismatch":

@@ -22,7 +22,7 @@ from treadle.config import Settings
 from treadle.errors import EnvironmentFault
 from treadle_pipelines import local
 
-TRIALS = 60
+TRIALS = 40
 
 SPEC: dict[str, Any] = {
     "name": "slow",
@@ -130,7 +130,10 @@ def _specs(directories: set[Path]) -> set[Path]:
 
 def nothing_is_left(attempt: Attempt, seconds: float = 20) -> None:
     """Check that no process and no directory of the run outlives it for long."""
-    wait_for(lambda: not attempt.processes(), seconds, "no process of the run is left")
+    deadline = time.monotonic() + seconds
+    while (left := attempt.processes()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left
     assert attempt.ray_directories
     for directory in attempt.ray_directories:
         assert not directory.exists()
@@ -204,7 +207,8 @@ def test_the_next_run_goes_on_from_what_was_finished(spec: Path, home: Path) -> 
     trials = _trials(run)
     kept = [numbered[0]["done"] - 1 for numbered in (*before, trials)]
     assert kept[0] == 0
-    assert kept == sorted(set(kept)), "each run began with more trials done than the one before"
+    assert kept == sorted(kept), "no run began with fewer trials done than the one before"
+    assert kept[-1] > 0
     assert [trial["done"] for trial in trials] == list(range(kept[-1] + 1, TRIALS + 1))
     assert trials[0]["best"] >= before[-1][0]["best"]
     assert done.json["promoted"]

@@ -59,9 +59,9 @@ def run(
 def _refuse_missing(wanted: list[str], found: list[str], model: str) -> None:
     missing = [name for name in wanted if name not in found]
     if missing:
+        near = nearest(missing[0], found)
         raise DataError(
-            f"the later rows lack columns that {model} reads: {', '.join(missing)} "
-            f"{nearest(missing[0], found).lstrip('; ')}".rstrip()
+            f"the later rows lack columns that {model} reads: {', '.join(missing)}{near}"
         )
 
 

@@ -111,6 +111,11 @@ def _write_training(
     transformer = build_transformer(signature, profile, options, seed)
     sio.dump(transformer, out / prepared.TRANSFORMER)
     fitted = clone(transformer)
+    if signature.task.is_classification and len(np.unique(answers[~tuning])) < 2:
+        raise DataError(
+            f"without the tuning part the rows to learn from hold one class only of "
+            f"{signature.target!r}: choose another split, or a smaller training.tuning_share"
+        )
     matrices = {
         "fit_x": fitted.fit_transform(encoded[~tuning], answers[~tuning]),
         "fit_y": answers[~tuning],

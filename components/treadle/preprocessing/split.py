@@ -46,7 +46,7 @@ def part(
         )
     if not share / 2 <= held_out / rows <= 2 * share and rows >= MIN_CHECKED_ROWS:
         raise DataError(
-            f"a split by {by.value} can't hold out {share:.0%} of the rows here, only "
+            f"a split by {by.value} can't hold out {share:.0%} of the rows here, it would be "
             f"{held_out / rows:.0%}: many rows share one {by.value}; choose another split or share"
         )
     return parts
