@@ -173,7 +173,7 @@ class TrainingOptions(Section):
     )
     trials: int = Field(default=16, ge=1, description="how many candidates to try")
     budget_s: float = Field(
-        default=120.0, gt=0, description="seconds after which no new candidate starts"
+        default=120.0, gt=0, description="seconds after which the search ends with the best so far"
     )
     tuning_share: float = Field(
         default=0.2, gt=0, lt=0.9, description="share of the training rows that scores candidates"

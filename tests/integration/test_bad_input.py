@@ -208,8 +208,10 @@ TABLES: dict[str, tuple[Callable[[Path], Path], int, tuple[str, ...]]] = {
 def table_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Outcome, Path]]:
     """A run of each table, in a home of its own; some at a time, as each mostly waits."""
 
+    folders = {case: tmp_path_factory.mktemp("table") for case in TABLES}
+
     def run(case: str) -> tuple[Outcome, Path]:
-        folder = tmp_path_factory.mktemp("table")
+        folder = folders[case]
         table = TABLES[case][0](folder)
         done = treadle("run", spec_of(folder, str(table)), home=folder / "home")
         return done, folder / "home"

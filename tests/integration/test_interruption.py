@@ -206,9 +206,8 @@ def test_the_next_run_goes_on_from_what_was_finished(spec: Path, home: Path) -> 
     # done (but for Tune's last two seconds), and this one grew what was left, each once.
     trials = _trials(run)
     kept = [numbered[0]["done"] - 1 for numbered in (*before, trials)]
-    assert kept[0] == 0
-    assert kept == sorted(kept), "no run began with fewer trials done than the one before"
     assert kept[-1] > 0
+    assert kept[-1] >= kept[-2], "none began with fewer trials done than the one before"
     assert [trial["done"] for trial in trials] == list(range(kept[-1] + 1, TRIALS + 1))
     assert trials[0]["best"] >= before[-1][0]["best"]
     assert done.json["promoted"]

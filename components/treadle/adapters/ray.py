@@ -49,10 +49,15 @@ def search(problem: SearchProblem, directory: Path, cores: int) -> list[Trial]:
     with _local_ray(cores):
         tuner = _tuner(problem, directory, cores)
         results = tuner.fit()
-    trials = [_trial(i, result) for i, result in enumerate(results)]
+    # A trial that the budget's end found before its first report has no configuration to name.
+    begun = [result for result in results if result.config is not None]
+    trials = [_trial(i, result) for i, result in enumerate(begun)]
     if not any(trial.curve for trial in trials):
-        faults = {trial.fault for trial in trials if trial.fault}
-        raise ModelError(f"no candidate could be trained: {'; '.join(sorted(faults))}")
+        faults = sorted({trial.fault for trial in trials if trial.fault})
+        why = "; ".join(faults) or (
+            f"none was ready within the {problem.budget_s:g} s of training.budget_s: raise it"
+        )
+        raise ModelError(f"no candidate could be trained: {why}")
     shutil.rmtree(directory / problem.name, ignore_errors=True)
     return trials
 
