@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -38,6 +39,8 @@ from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
 OBJECT_STORE_BYTES = 256 * 1024**2
+# How long Ray and the first candidate may take before the search is given up.
+START_S = 300.0
 
 
 def search(problem: SearchProblem, directory: Path, cores: int) -> list[Trial]:
@@ -49,16 +52,17 @@ def search(problem: SearchProblem, directory: Path, cores: int) -> list[Trial]:
     with _local_ray(cores):
         tuner = _tuner(problem, directory, cores)
         results = tuner.fit()
+    # The search came to its end: only one that was interrupted is gone on with.
+    shutil.rmtree(directory / problem.name, ignore_errors=True)
     # A trial that the budget's end found before its first report has no configuration to name.
     begun = [result for result in results if result.config is not None]
     trials = [_trial(i, result) for i, result in enumerate(begun)]
     if not any(trial.curve for trial in trials):
         faults = sorted({trial.fault for trial in trials if trial.fault})
         why = "; ".join(faults) or (
-            f"none was ready within the {problem.budget_s:g} s of training.budget_s: raise it"
+            f"none reported within {problem.budget_s + START_S:.0f} s; give training.budget_s more"
         )
         raise ModelError(f"no candidate could be trained: {why}")
-    shutil.rmtree(directory / problem.name, ignore_errors=True)
     return trials
 
 
@@ -107,13 +111,14 @@ def _tuner(problem: SearchProblem, directory: Path, cores: int) -> "tune.Tuner":
             search_alg=searcher,
             scheduler=_AshaByFamily(),
             num_samples=problem.trials,
-            time_budget_s=problem.budget_s,
+            time_budget_s=problem.budget_s + START_S,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name=problem.name,
             storage_path=str(directory),
             verbose=0,
+            stop=_Budget(problem.budget_s),
             callbacks=[_Progress(problem)],
             failure_config=tune.FailureConfig(max_failures=1),
         ),
@@ -205,6 +210,23 @@ class _AshaByFamily(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         self._asha(trial).on_trial_remove(tune_controller, trial)
+
+
+class _Budget(tune.Stopper):  # type: ignore[misc]
+    """Ends the search when its time is up, counted from the first report: starting the actors is
+    not the candidates' time, and something is always found."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._first: float | None = None
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        if self._first is None:
+            self._first = time.time()
+        return False
+
+    def stop_all(self) -> bool:
+        return self._first is not None and time.time() - self._first > self._seconds
 
 
 class _Progress(tune.Callback):  # type: ignore[misc]
