@@ -175,8 +175,8 @@ def test_too_many_bad_rows_stop_the_run_with_their_reasons(validate: Gate) -> No
     rules = {"x": ColumnRule(required=True, maximum=2)}
     words = refusal(validate, columns=columns, rules=rules, max_quarantined=0.05)
     assert words == (
-        "74 of 200 rows (37.0%) are quarantined, the limit is 5.0% (validation.max_quarantined): "
-        "x is above 2 (63 rows); x is null (11 rows)"
+        "x is above 2 (63 rows); x is null (11 rows). So 74 of 200 rows (37.0%) are quarantined; "
+        "mend them, or raise validation.max_quarantined (5.0%)"
     )
     assert len(validate.set_aside()) == 74
 
@@ -211,7 +211,7 @@ def test_no_good_row_at_all_is_told_with_the_reasons(validate: Gate) -> None:
 def test_a_constant_target_is_nothing_to_learn(
     validate: Gate, answers: list[object], shown: str
 ) -> None:
-    words = f"^the target 'y' is {shown} in every row: there is nothing to learn$"
+    words = f"^the target 'y' is {shown} in every row, there is nothing to learn: name another"
     with pytest.raises(DataError, match=words):
         validate({"y": answers, "x": np.arange(60)})
 

@@ -136,7 +136,11 @@ class MlflowRegistry:
 
 def unknown_model(name: str, names: Sequence[str]) -> RegistryError:
     """Return the fault of asking for a model that isn't there."""
-    known = f" (there are: {', '.join(names[:20])})" if names else " (there are none yet)"
+    known = (
+        f" (there are: {', '.join(names[:20])})"
+        if names
+        else " (there are none yet: treadle run SPEC makes one)"
+    )
     return RegistryError(f"there is no model {name!r}{nearest(name, names) or known}")
 
 

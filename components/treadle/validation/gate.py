@@ -121,8 +121,9 @@ def _refuse_if_too_few(
     why = _reasons(quarantined)
     if bad / snapshot.rows > options.max_quarantined:
         raise GateRefused(
-            f"{bad:,} of {snapshot.rows:,} rows ({bad / snapshot.rows:.1%}) are quarantined, the "
-            f"limit is {options.max_quarantined:.1%} (validation.max_quarantined): {why}"
+            f"{why}. So {bad:,} of {snapshot.rows:,} rows ({bad / snapshot.rows:.1%}) are "
+            f"quarantined; mend them, or raise validation.max_quarantined "
+            f"({options.max_quarantined:.1%})"
         )
     if accepted.rows < options.min_rows:
         raise GateRefused(
@@ -140,7 +141,10 @@ def _check_target(found: Profile, target: str) -> None:
     assert column is not None  # _kinds has checked it
     if column.distinct <= 1:
         value = column.top[0].value if column.top else f"{column.minimum:g}"
-        raise DataError(f"the target {target!r} is {value} in every row: there is nothing to learn")
+        raise DataError(
+            f"the target {target!r} is {value} in every row, there is nothing to learn: name "
+            "another target, or bring rows with other values"
+        )
 
 
 def _leaks(path: Path, found: Profile, target: str) -> list[Finding]:
