@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -51,6 +52,18 @@ def registry() -> Registry:
     home = settings().home
     home.mkdir(parents=True, exist_ok=True)
     return SqliteMlflowRegistry(home / "mlflow.db", home / "mlflow-artifacts")
+
+
+def begin_registry() -> "subprocess.Popen[bytes] | None":
+    """Start making the embedded registry's database where there is none yet: it takes seconds,
+    and the first steps don't need it."""
+    home = settings().home
+    if settings().mlflow_uri or (home / "mlflow.db").exists():
+        return None
+    from treadle.adapters import mlflow_database
+
+    command = mlflow_database.command(home / "mlflow.db", home / "mlflow-artifacts")
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def version(model: str, number: int) -> ModelVersion:

@@ -55,7 +55,6 @@ class StepTimes:
     stage: str
     work_s: float
     overhead_s: float
-    cached: bool = False
 
 
 @dataclass
@@ -165,6 +164,7 @@ def _execute(current: Run, settings: Settings, graph: str, arguments: dict[str, 
         stack.enter_context(warnings.catch_warnings())
         # kfp warns that our steps' image isn't Python's own: here its interpreter is ours.
         warnings.simplefilter("ignore", RuntimeWarning)
+        runtime.begin_registry()
         from kfp import local
 
         from treadle_pipelines import graphs

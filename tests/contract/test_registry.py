@@ -2,16 +2,21 @@
 MLflow server."""
 
 import contextlib
+import math
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from mlflow.tracking import MlflowClient
 
+from treadle.adapters import mlflow_database
 from treadle.adapters.mlflow import MlflowRegistry
 from treadle.adapters.mlflow_sqlite import SqliteMlflowRegistry
 from treadle.adapters.model_server import free_port
@@ -181,3 +186,93 @@ def test_a_server_that_does_not_answer_is_put_into_words(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(RegistryError, match=r"127\.0\.0\.1"):
         MlflowRegistry(f"http://127.0.0.1:{free_port()}").names()
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> SqliteMlflowRegistry:
+    return SqliteMlflowRegistry(tmp_path / "mlflow.db", tmp_path / "artifacts")
+
+
+def test_what_is_written_directly_is_what_mlflow_reads(
+    embedded: SqliteMlflowRegistry, page: Path, tmp_path: Path
+) -> None:
+    new = new_version("both", "1.2.0")
+    undefined = Metric(name="r2", value=math.nan, low=0, high=0, higher_is_better=True)
+    new = new.model_copy(update={"metrics": [*new.metrics, undefined]})
+    embedded.register(new, {"page.html": page})
+    embedded.set_alias("both", "champion", 1)
+    through_mlflow = MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db")
+    (found,) = through_mlflow.versions("both")
+    assert found.aliases == ["champion"]
+    assert found.model_dump_json() == embedded.versions("both")[0].model_dump_json()
+    assert through_mlflow.names() == ["both"]
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    version = client.get_model_version("both", "1")
+    assert (version.status, version.source) == ("READY", new.source)
+    assert client.get_model_version_download_uri("both", "1") == new.source
+    run = client.get_run(version.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["roc_auc"] == 0.8
+    assert math.isnan(run.data.metrics["r2"])
+    assert run.data.params == {"family": "linear", "regularisation": "0.5"}
+    assert [file.path for file in client.list_artifacts(version.run_id)] == ["page.html"]
+    (listed,) = client.search_runs([run.info.experiment_id])
+    assert listed.info.run_id == version.run_id
+
+
+def test_mlflows_client_and_direct_writing_take_turns(
+    embedded: SqliteMlflowRegistry, page: Path, tmp_path: Path
+) -> None:
+    through_mlflow = MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db")
+    embedded.register(new_version("turns", "1.0.0"), {"page.html": page})
+    through_mlflow.register(new_version("turns", "1.1.0"), {"page.html": page})
+    embedded.register(new_version("turns", "1.2.0"), {"page.html": page})
+    through_mlflow.set_alias("turns", "champion", 3)
+    embedded.set_alias("turns", "champion", 2)
+    found = [(v.version, v.semver, v.aliases) for v in through_mlflow.versions("turns")]
+    assert found == [(3, "1.2.0", []), (2, "1.1.0", ["champion"]), (1, "1.0.0", [])]
+
+
+def test_versions_registered_at_once_get_numbers_of_their_own(
+    embedded: SqliteMlflowRegistry, page: Path
+) -> None:
+    embedded.register(new_version("busy"), {"page.html": page})
+    with ThreadPoolExecutor(8) as threads:
+        jobs = [
+            threads.submit(embedded.register, new_version("busy"), {"page.html": page})
+            for _ in range(24)
+        ]
+        numbers = sorted(job.result().version for job in jobs)
+    assert numbers == list(range(2, 26))
+
+
+def test_a_registration_that_breaks_off_leaves_nothing(
+    embedded: SqliteMlflowRegistry, page: Path, tmp_path: Path
+) -> None:
+    embedded.register(new_version("kept"), {"page.html": page})
+    before = sorted((tmp_path / "artifacts").rglob("*"))
+    with pytest.raises(FileNotFoundError):
+        embedded.register(new_version("broken"), {"page.html": tmp_path / "not there"})
+    assert embedded.names() == ["kept"]
+    assert sorted((tmp_path / "artifacts").rglob("*")) == before
+
+
+def test_a_database_that_mlflow_has_changed_is_left_to_its_client(
+    embedded: SqliteMlflowRegistry, page: Path, tmp_path: Path
+) -> None:
+    """As a later MLflow might: a column that must be filled in, which we know nothing of."""
+    embedded.register(new_version("old"), {"page.html": page})
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("ALTER TABLE registered_models RENAME COLUMN workspace TO tenant")
+        database.commit()
+    with pytest.raises(Exception, match="workspace"):
+        embedded.names()  # MLflow 3.17's client, which doesn't know that column either
+
+
+def test_two_runs_may_make_the_database_at_once(tmp_path: Path) -> None:
+    database, artifacts = tmp_path / "mlflow.db", tmp_path / "artifacts"
+    with ThreadPoolExecutor(2) as threads:
+        for job in [threads.submit(mlflow_database.create, database, artifacts) for _ in range(2)]:
+            job.result()
+    assert SqliteMlflowRegistry(database, artifacts).names() == []
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]

@@ -1,4 +1,4 @@
-"""The registry in MLflow, through its own client: a server, or (for writing) SQLite.
+"""The registry in MLflow, through its own client: what a server needs.
 
 A version's record is the JSON of ``records.NewVersion`` in the tag RECORD; metrics, parameters and
 files are logged to an MLflow run, so that MLflow's UI shows them.
@@ -90,25 +90,22 @@ class MlflowRegistry:
                 new.name,
                 new.source,
                 run_id=run_id,
-                tags={
-                    RECORD: new.model_dump_json(),
-                    "treadle.digest": new.digest,
-                    "treadle.semver": new.semver,
-                    "treadle.snapshot": new.lineage.snapshot.digest,
-                },
+                tags=tags_of(new),
                 description=f"{new.lineage.family}, {new.semver}",
             )
             return _record(version, {})
 
+    def experiment(self, name: str) -> str:
+        """Return the id of an experiment; it is made where there is none."""
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        return str(self._client.create_experiment(name, artifact_location=self._artifacts))
+
     def _log_run(self, new: NewVersion, files: Mapping[str, Path]) -> str:
         from mlflow.entities import Metric, Param
 
-        experiment = self._client.get_experiment_by_name(EXPERIMENT)
-        experiment_id = (
-            experiment.experiment_id
-            if experiment
-            else self._client.create_experiment(EXPERIMENT, artifact_location=self._artifacts)
-        )
+        experiment_id = self.experiment(EXPERIMENT)
         run = self._client.create_run(experiment_id, run_name=f"{new.name} {new.semver}")
         run_id = str(run.info.run_id)
         now = int(datetime.now(UTC).timestamp() * 1000)
@@ -148,6 +145,16 @@ def _record(version: "MlflowVersion", aliases: Mapping[int, list[str]]) -> Model
     number = int(version.version)
     created = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
     return versioned(version.tags[RECORD], number, created, aliases.get(number, []))
+
+
+def tags_of(new: NewVersion) -> dict[str, str]:
+    """Return a version's tags: its whole record, and what people search for."""
+    return {
+        RECORD: new.model_dump_json(),
+        "treadle.digest": new.digest,
+        "treadle.semver": new.semver,
+        "treadle.snapshot": new.lineage.snapshot.digest,
+    }
 
 
 def versioned(
