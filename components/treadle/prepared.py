@@ -25,7 +25,7 @@ from treadle.signature import category
 
 SIGNATURE = "signature.json"
 SPLIT = "split.json"
-TRANSFORMER = "transformer.skops"
+RECIPE = "recipe.json"
 TRAIN = "train.parquet"
 REFERENCE = "reference.json"
 

@@ -157,6 +157,24 @@ class Signature(Record):
         return [feature.name for feature in self.features]
 
 
+class How(StrEnum):
+    """How a feature becomes numbers."""
+
+    NUMBER = "number"
+    ONE_HOT = "one_hot"
+    TARGET_ENCODED = "target_encoded"
+    TIME = "time"
+    SEASONAL_TIME = "seasonal_time"
+
+
+class Recipe(Record):
+    """A transformer that is not built yet: how each feature becomes numbers."""
+
+    task: Task
+    seed: int
+    features: dict[str, How]
+
+
 class Split(Record):
     """How rows were parted. ``cutoff`` is the first time of the held-out part (ISO 8601)."""
 

@@ -44,7 +44,8 @@ MakeGrow = Callable[[], Grow]
 class SearchProblem:
     """Candidates to try: ``spaces`` is family to parameter to dimension; ``first`` is the point in
     each family's space that is tried before any is drawn, so that no family goes unseen. Scores
-    are the metric with its sign turned so that higher is better."""
+    are the metric with its sign turned so that higher is better. ``meanwhile`` is called once, in a
+    thread, while candidates are fitted elsewhere."""
 
     name: str
     metric: str
@@ -52,6 +53,7 @@ class SearchProblem:
     spaces: dict[str, dict[str, Dimension]]
     first: dict[str, dict[str, Parameter]]
     make_grow: MakeGrow
+    meanwhile: Callable[[], None]
     data: Path
     trials: int
     budget_s: float

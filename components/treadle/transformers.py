@@ -1,20 +1,63 @@
-"""The two transformers that scikit-learn doesn't have. They are part of a model's pipeline, so
-they live where every stage and the exporter can see them.
-"""
+"""The transformer, as preprocessing plans it and training fits it anew, and the two parts of it
+that scikit-learn doesn't have."""
 
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.model_selection import KFold
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder, TargetEncoder
+
+from treadle.records import How, Recipe, Task
 
 DAY_S = 86_400.0
 YEAR_S = 365.2425 * DAY_S
 WEEK_S = 7 * DAY_S
 # 1970-01-01 was a Thursday: three days into a week that starts on Monday.
 WEEK_OFFSET_S = 3 * DAY_S
+# A one-hot category with fewer rows than this in training is taken together with the other rare
+# ones, and an unseen one is taken for rare.
+RARE_ROWS = 10
+FOLDS = 5
 DAILY = ("hour", "weekday", "hour_sin", "hour_cos", "null")
 SEASONAL = ("season", "season_sin", "season_cos")
+
+
+def build_transformer(recipe: Recipe) -> Pipeline:
+    """Return the unfitted transformer: encoded features to a float32 matrix.
+
+    Numbers and booleans: the median for nulls, and a flag for each column that has them in
+    training. Target-encoded categories are fitted across folds, so that no row sees its own
+    target; an unseen one is the mean. Times: TimeParts.
+    """
+    numbers = [name for name, how in recipe.features.items() if how is How.NUMBER]
+    steps: list[tuple[str, object, list[str]]] = []
+    if numbers:
+        imputer = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+        steps.append(("numbers", imputer, numbers))
+    for name, how in recipe.features.items():
+        if how is not How.NUMBER:
+            steps.append((f"{how} {name}", _encoder(how, recipe), [name]))
+    columns = ColumnTransformer(steps, sparse_threshold=0, verbose_feature_names_out=False)
+    return Pipeline([("columns", columns), ("float32", ToFloat32())])
+
+
+def _encoder(how: How, recipe: Recipe) -> object:
+    match how:
+        case How.ONE_HOT:
+            return OneHotEncoder(
+                handle_unknown="infrequent_if_exist", min_frequency=RARE_ROWS, sparse_output=False
+            )
+        case How.TARGET_ENCODED:
+            kind = "continuous" if recipe.task is Task.REGRESSION else recipe.task.value
+            folds = KFold(FOLDS, shuffle=True, random_state=recipe.seed)
+            return TargetEncoder(target_type=kind, cv=folds)
+        case _:
+            return TimeParts(seasonal=how is How.SEASONAL_TIME)
 
 
 class TimeParts(TransformerMixin, BaseEstimator):  # type: ignore[misc]

@@ -16,14 +16,14 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from treadle.bundle import OnnxModel
 from treadle.kinds import kinds_of
-from treadle.preprocessing.features import build_transformer
+from treadle.preprocessing.features import plan_transformer
 from treadle.profile import profile
 from treadle.records import Feature, Kind, Parameter, Signature, Task
 from treadle.signature import NULL_CATEGORY, arrays, encode_frame, feeds
 from treadle.spec import Family, Preprocessing
 from treadle.training.families import final_estimator
 from treadle.training.onnx_export import export
-from treadle.transformers import YEAR_S, TimeParts
+from treadle.transformers import YEAR_S, TimeParts, build_transformer
 
 # skl2onnx 1.20 gives protobuf booleans where it asks for integers.
 pytestmark = pytest.mark.filterwarnings("ignore:Field onnx.AttributeProto:DeprecationWarning")
@@ -84,8 +84,9 @@ def fitted(
     )
     table = profile(place / "rows.parquet", kinds)
     encoded = encode_frame(pd.read_parquet(place / "rows.parquet"), wanted)
+    plan = plan_transformer(wanted, table, Preprocessing(), seed=0)
     steps = [
-        ("transformer", build_transformer(wanted, table, Preprocessing(), seed=0)),
+        ("transformer", build_transformer(plan)),
         ("estimator", final_estimator(family, task, PARAMETERS[family], 3, 0, 1)),
     ]
     return Pipeline(steps).fit(encoded, answers_of(task)), wanted, encoded

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from treadle.errors import ModelError
@@ -32,6 +33,7 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "2")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
+import optuna
 import ray
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
@@ -46,12 +48,14 @@ START_S = 300.0
 def search(problem: SearchProblem, directory: Path, cores: int) -> list[Trial]:
     """Run the search and return its trials in order; raises ModelError where none succeeded."""
     logging.getLogger("ray").setLevel(logging.ERROR)
-    import optuna
-
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with _local_ray(cores):
         tuner = _tuner(problem, directory, cores)
+        # From here on this process waits for others.
+        meanwhile = Thread(target=problem.meanwhile, daemon=True)
+        meanwhile.start()
         results = tuner.fit()
+        meanwhile.join()
     # The search came to its end: only one that was interrupted is gone on with.
     shutil.rmtree(directory / problem.name, ignore_errors=True)
     # A trial that the budget's end found before its first report has no configuration to name.
@@ -109,7 +113,7 @@ def _tuner(problem: SearchProblem, directory: Path, cores: int) -> "tune.Tuner":
             metric="score",
             mode="max",
             search_alg=searcher,
-            scheduler=_AshaByFamily(),
+            scheduler=_AshaByFamily(problem),
             num_samples=problem.trials,
             time_budget_s=problem.budget_s + START_S,
             reuse_actors=True,
@@ -119,7 +123,6 @@ def _tuner(problem: SearchProblem, directory: Path, cores: int) -> "tune.Tuner":
             storage_path=str(directory),
             verbose=0,
             stop=_Budget(problem.budget_s),
-            callbacks=[_Progress(problem)],
             failure_config=tune.FailureConfig(max_failures=1),
         ),
     )
@@ -176,12 +179,19 @@ class _Candidate(tune.Trainable):  # type: ignore[misc]
 
 
 class _AshaByFamily(FIFOScheduler):  # type: ignore[misc]
-    """ASHA within each family. A forest is near its best with few trees, boosting is not with few
-    rounds: held against each other at the first rung, whole families would be stopped."""
+    """ASHA within each family, which also tells of every trial that ends.
 
-    def __init__(self) -> None:
+    A forest is near its best with few trees, boosting is not with few rounds: held against each
+    other at the first rung, whole families would be stopped. Trials are told of here and not in a
+    callback, because Tune counts callbacks for its usage reports, and imports MLflow to do so.
+    """
+
+    def __init__(self, problem: SearchProblem) -> None:
         super().__init__()
         self._of: dict[str, AsyncHyperBandScheduler] = {}
+        self._wanted = problem.trials
+        self._of_interest = problem.metric
+        self._sign = 1 if problem.higher_is_better else -1
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return True
@@ -203,13 +213,39 @@ class _AshaByFamily(FIFOScheduler):  # type: ignore[misc]
         self._asha(trial).on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        return str(self._asha(trial).on_trial_result(tune_controller, trial, result))
+        decision = str(self._asha(trial).on_trial_result(tune_controller, trial, result))
+        if decision == self.STOP:
+            self._tell(tune_controller, trial, result)
+        return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         self._asha(trial).on_trial_complete(tune_controller, trial, result)
+        self._tell(tune_controller, trial, result)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        self._asha(trial).on_trial_error(tune_controller, trial)
+        self._tell(tune_controller, trial, trial.last_result or {})
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         self._asha(trial).on_trial_remove(tune_controller, trial)
+
+    def _tell(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Tell what is known of all trials, those of an interrupted search included."""
+        others = [other for other in tune_controller.get_trials() if other is not trial]
+        scores = [
+            result.get("score"),
+            *((other.last_result or {}).get("score") for other in others),
+        ]
+        known = [score for score in scores if score is not None]
+        emit(
+            "trial",
+            done=1 + sum(other.is_finished() for other in others),
+            wanted=self._wanted,
+            family=trial.config["family"],
+            metric=self._of_interest,
+            value=None if scores[0] is None else self._sign * scores[0],
+            best=self._sign * max(known) if known else None,
+        )
 
 
 class _Budget(tune.Stopper):  # type: ignore[misc]
@@ -227,36 +263,6 @@ class _Budget(tune.Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         return self._first is not None and time.time() - self._first > self._seconds
-
-
-class _Progress(tune.Callback):  # type: ignore[misc]
-    """Tells of every trial that ends."""
-
-    def __init__(self, problem: SearchProblem) -> None:
-        self._wanted = problem.trials
-        self._metric = problem.metric
-        self._sign = 1 if problem.higher_is_better else -1
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._tell(trials, trial)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._tell(trials, trial)
-
-    def _tell(self, trials: list[Any], trial: Any) -> None:
-        """Tell what is known of all trials, those of an interrupted search included."""
-        scores = [(other.last_result or {}).get("score") for other in trials]
-        known = [score for score in scores if score is not None]
-        score = (trial.last_result or {}).get("score")
-        emit(
-            "trial",
-            done=sum(other.is_finished() or other is trial for other in trials),
-            wanted=self._wanted,
-            family=trial.config["family"],
-            metric=self._metric,
-            value=None if score is None else self._sign * score,
-            best=self._sign * max(known) if known else None,
-        )
 
 
 def _trial(number: int, result: Any) -> Trial:

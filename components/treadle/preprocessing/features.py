@@ -1,18 +1,19 @@
-"""Choose a model's features and the transformer that turns them into numbers."""
-
-from sklearn.compose import ColumnTransformer
-from sklearn.impute import SimpleImputer
-from sklearn.model_selection import KFold
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder, TargetEncoder
+"""Choose a model's features, and how each becomes numbers."""
 
 from treadle.errors import DataError, SpecError, nearest
 from treadle.kinds import infer_task, is_identifier
-from treadle.records import ColumnProfile, Feature, Kind, Profile, Signature, Task
+from treadle.records import (
+    ColumnProfile,
+    Feature,
+    How,
+    Kind,
+    Profile,
+    Recipe,
+    Signature,
+    Task,
+)
 from treadle.spec import Preprocessing
-from treadle.transformers import YEAR_S, TimeParts, ToFloat32
-
-RARE_ROWS = 10
+from treadle.transformers import YEAR_S
 
 
 def choose_features(
@@ -72,33 +73,25 @@ def _is_useless(column: ColumnProfile) -> bool:
     return column.distinct <= 1 or is_identifier(column)
 
 
-def build_transformer(
+def plan_transformer(
     signature: Signature, profile: Profile, options: Preprocessing, seed: int
-) -> Pipeline:
-    """Return the unfitted transformer: encoded features to a float32 matrix.
-
-    Numbers and booleans: median for nulls, and a flag for each column that has them in training.
-    Categories: one-hot up to ``onehot_up_to`` values (rare ones together, unseen as rare),
-    target-encoded beyond (unseen: the mean; fitted across folds, so that no row sees its own
-    target). Times: TimeParts, with the season only where the rows span more than a year: within
-    one year it would say which day it was, and a model would learn that day's luck.
-    """
-    steps: list[tuple[str, object, list[str]]] = []
-    numbers = [f.name for f in signature.features if f.kind in (Kind.NUMBER, Kind.BOOLEAN)]
-    if numbers:
-        imputer = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
-        steps.append(("numbers", imputer, numbers))
+) -> Recipe:
+    """Return how each feature becomes numbers: categories one-hot up to ``onehot_up_to`` values and
+    target-encoded beyond; times with the season only where the rows span more than a year: within
+    one year it would say which day it was, and a model would learn that day's luck."""
+    features = {}
     for feature in signature.features:
         column = profile.column(feature.name)
-        if feature.kind is Kind.CATEGORY:
-            few = column is not None and column.distinct <= options.onehot_up_to
-            encoder = _one_hot() if few else _target_encoder(signature.task, seed)
-            steps.append((f"category {feature.name}", encoder, [feature.name]))
-        elif feature.kind is Kind.TIME:
-            parts = TimeParts(seasonal=spans_years(column))
-            steps.append((f"time {feature.name}", parts, [feature.name]))
-    columns = ColumnTransformer(steps, sparse_threshold=0, verbose_feature_names_out=False)
-    return Pipeline([("columns", columns), ("float32", ToFloat32())])
+        match feature.kind:
+            case Kind.CATEGORY:
+                few = column is not None and column.distinct <= options.onehot_up_to
+                how = How.ONE_HOT if few else How.TARGET_ENCODED
+            case Kind.TIME:
+                how = How.SEASONAL_TIME if spans_years(column) else How.TIME
+            case _:
+                how = How.NUMBER
+        features[feature.name] = how
+    return Recipe(task=signature.task, seed=seed, features=features)
 
 
 def spans_years(column: ColumnProfile | None) -> bool:
@@ -106,14 +99,3 @@ def spans_years(column: ColumnProfile | None) -> bool:
     if column is None or column.minimum is None or column.maximum is None:
         return False
     return column.maximum - column.minimum > YEAR_S
-
-
-def _one_hot() -> OneHotEncoder:
-    return OneHotEncoder(
-        handle_unknown="infrequent_if_exist", min_frequency=RARE_ROWS, sparse_output=False
-    )
-
-
-def _target_encoder(task: Task, seed: int) -> TargetEncoder:
-    kind = "continuous" if task is Task.REGRESSION else task.value
-    return TargetEncoder(target_type=kind, cv=KFold(5, shuffle=True, random_state=seed))

@@ -10,18 +10,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import skops.io as sio
-from sklearn.base import clone
 
 from treadle import prepared, snapshots
 from treadle.errors import DataError, nearest
 from treadle.ports import ObjectStore
-from treadle.preprocessing.features import build_transformer, choose_features
+from treadle.preprocessing.features import choose_features, plan_transformer
 from treadle.preprocessing.split import Parts, part
 from treadle.profile import profile as profile_table
 from treadle.records import Feature, Kind, Profile, Signature, Snapshot, Split, Task
 from treadle.signature import category, encode_frame
 from treadle.spec import Preprocessing, SplitBy
+from treadle.transformers import build_transformer
 
 
 def run(
@@ -108,9 +107,9 @@ def _write_training(
 ) -> None:
     encoded = encode_frame(training, signature)
     answers = prepared.encode_target(training[signature.target], signature)
-    transformer = build_transformer(signature, profile, options, seed)
-    sio.dump(transformer, out / prepared.TRANSFORMER)
-    fitted = clone(transformer)
+    recipe = plan_transformer(signature, profile, options, seed)
+    recipe.write(out / prepared.RECIPE)
+    fitted = build_transformer(recipe)
     if signature.task.is_classification and len(np.unique(answers[~tuning])) < 2:
         raise DataError(
             f"without the tuning part the rows to learn from hold one class only of "

@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import skops.io as sio
-from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from treadle import bundle, prepared
-from treadle.records import Parity, Signature, Trial
+from treadle.records import Parity, Recipe, Signature, Trial
 from treadle.search import UNITS
 from treadle.signature import NULL_CATEGORY, arrays
 from treadle.training import candidate, mlmodel, onnx_export
 from treadle.training.families import final_estimator
+from treadle.transformers import build_transformer
 
 PARITY_ROWS = 2_000
 GOLDEN_ROWS = 8
@@ -36,8 +35,8 @@ def fit(
     estimator = final_estimator(
         best.family, signature.task, dict(best.parameters), units, seed, cores
     )
-    transformer = sio.load(directory / prepared.TRANSFORMER, trusted=bundle.TRUSTED)
-    pipeline = Pipeline([("transformer", clone(transformer)), ("estimator", estimator)])
+    transformer = build_transformer(Recipe.read(directory / prepared.RECIPE))
+    pipeline = Pipeline([("transformer", transformer), ("estimator", estimator)])
     return pipeline.fit(columns, answers)
 
 
@@ -57,6 +56,8 @@ def write_bundle(
     probes = probe_rows(columns, signature)
     parity = _compare(pipeline, out, probes, answers, signature)
     if not parity.passed:
+        import skops.io as sio  # seldom needed, and long to import
+
         (out / bundle.ONNX).unlink()
         sio.dump(pipeline, out / bundle.SKOPS)
     (out / bundle.MLMODEL).write_text(mlmodel.render(signature, parity.passed), encoding="utf-8")

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from threading import Thread
 
 from treadle import prepared
 from treadle.metrics import measure
@@ -32,19 +31,16 @@ def run(
         make_grow=partial(
             _make_grow, signature.task, len(signature.classes), options.metric, options.seed
         ),
+        meanwhile=_preload,
         data=directory,
         trials=options.trials,
         budget_s=options.budget_s,
         seed=options.seed,
     )
-    # What the refit needs takes seconds to import; the search waits for other processes anyway.
-    preload = Thread(target=import_module, args=("treadle.training.refit",), daemon=True)
-    preload.start()
     started = time.monotonic()
     trials = search(problem)
     searched = time.monotonic() - started
     best = choose(trials)
-    preload.join()
     from treadle.training import refit
 
     started = time.monotonic()
@@ -61,6 +57,11 @@ def run(
     )
     parity = refit.write_bundle(pipeline, columns, answers, signature, directory, out)
     return training, parity
+
+
+def _preload() -> None:
+    """Import what the refit needs: it takes seconds, which the search has to spare."""
+    import_module("treadle.training.refit")
 
 
 def _make_grow(task: Task, classes: int, metric: MetricName, seed: int) -> Grow:
