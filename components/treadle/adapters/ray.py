@@ -213,10 +213,7 @@ class _AshaByFamily(FIFOScheduler):  # type: ignore[misc]
         self._asha(trial).on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        decision = str(self._asha(trial).on_trial_result(tune_controller, trial, result))
-        if decision == self.STOP:
-            self._tell(tune_controller, trial, result)
-        return decision
+        return str(self._asha(trial).on_trial_result(tune_controller, trial, result))
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         self._asha(trial).on_trial_complete(tune_controller, trial, result)
