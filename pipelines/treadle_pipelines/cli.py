@@ -221,6 +221,7 @@ def serve(
         int, typer.Option(help="Port to listen on.", parser=_port, metavar="INTEGER")
     ] = 3000,
     home: Home = None,
+    as_json: AsJson = False,
 ) -> None:
     """Serve every champion in the registry over HTTP, until interrupted."""
     _set_home(home)
@@ -231,12 +232,16 @@ def serve(
     names = runtime.registry().names()
     example = names[0] if names else "NAME"
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    if as_json:
+        print(json.dumps({"url": address, "models": list(names)}), flush=True)
     print(
         f"serving {', '.join(names) or 'no model yet'} from {settings.home}\n"
         f"  {address}/v1/models\n  POST {address}/v1/models/{example}/predict",
         file=sys.stderr,
     )
     os.environ.update(settings.as_environment())
+    sys.stdout.flush()
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # BentoML logs to stdout
     command = [sys.executable, "-m", "treadle_serving", "--host", host, "--port", str(port)]
     os.execv(sys.executable, command)  # noqa: S606 - our own interpreter
 

@@ -1,0 +1,51 @@
+"""The README keeps up with what there is."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import typer.main
+import yaml
+
+from treadle.config import PREFIX, Settings
+from treadle_pipelines.cli import app
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_setting_is_in_the_readme_and_no_other() -> None:
+    wanted = {PREFIX + field.name.upper() for field in fields(Settings)}
+    assert set(re.findall(r"`(TREADLE_[A-Z0-9_]+)`", README)) == wanted
+
+
+def test_every_command_is_shown_in_the_readme() -> None:
+    commands = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    assert set(re.findall(r"^\$ treadle ([a-z]+)", README, re.MULTILINE)) == commands
+
+
+def test_every_make_target_that_the_documents_name_is_there() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    there = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    named: set[str] = set()
+    for document in ("README.md", "CONTRIBUTING.md", ".ci/run"):
+        text = (ROOT / document).read_text(encoding="utf-8")
+        for line in re.findall(r"(?:^|`|\$ )make ([a-z -]+)", text, re.MULTILINE):
+            named |= set(line.split())
+    assert {"run", "test", "lint", "type"} <= named <= there
+
+
+def test_every_path_that_the_documents_name_is_there() -> None:
+    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text("utf-8")):
+            found = list(ROOT.glob(target + "*"))
+            assert found, f"{document.name} names {target}"
+
+
+def test_every_example_has_a_name_and_says_what_it_is_for() -> None:
+    examples = list((ROOT / "examples").glob("*/*.yaml"))
+    assert len(examples) >= 3
+    for path in examples:
+        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert spec["description"]
+        assert path.read_text(encoding="utf-8").startswith("# ")
