@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from treadle.bundle import Bundle
@@ -54,16 +56,29 @@ def registry() -> Registry:
     return SqliteMlflowRegistry(home / "mlflow.db", home / "mlflow-artifacts")
 
 
-def begin_registry() -> "subprocess.Popen[bytes] | None":
-    """Start making the embedded registry's database where there is none yet: it takes seconds,
-    and the first steps don't need it."""
+@contextmanager
+def registry_begun() -> Iterator[None]:
+    """Make the embedded registry's database beside the block, where there is none yet: it takes
+    seconds, and the first steps don't need it. It has ended when the block is left."""
     home = settings().home
     if settings().mlflow_uri or (home / "mlflow.db").exists():
-        return None
+        yield
+        return
     from treadle.adapters import mlflow_database
 
     command = mlflow_database.command(home / "mlflow.db", home / "mlflow-artifacts")
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # Waited for from the start: a process that nobody waits for stays behind as a zombie.
+    waiting = Thread(target=process.wait, daemon=True)
+    waiting.start()
+    try:
+        yield
+    finally:
+        if waiting.is_alive():
+            process.send_signal(signal.SIGINT)
+            waiting.join(timeout=10)
+            process.kill()
+        waiting.join()
 
 
 def version(model: str, number: int) -> ModelVersion:

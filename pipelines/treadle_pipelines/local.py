@@ -164,7 +164,7 @@ def _execute(current: Run, settings: Settings, graph: str, arguments: dict[str, 
         stack.enter_context(warnings.catch_warnings())
         # kfp warns that our steps' image isn't Python's own: here its interpreter is ours.
         warnings.simplefilter("ignore", RuntimeWarning)
-        runtime.begin_registry()
+        stack.enter_context(runtime.registry_begun())
         from kfp import local
 
         from treadle_pipelines import graphs

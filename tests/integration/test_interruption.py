@@ -73,6 +73,14 @@ class Attempt:
         return [process for process in found if not is_dead(process)]
 
 
+def command_of(process: psutil.Process) -> str:
+    """A process's command line; nothing for one that has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 def is_dead(process: psutil.Process) -> bool:
     try:
         return process.status() == psutil.STATUS_ZOMBIE
@@ -114,7 +122,7 @@ def attempt(spec: Path, home: Path) -> Iterator[Attempt]:
         wait_for(has_a_trial, 150, "a trial has ended")
         assert "train" not in found.stages("finished")
         found.family = psutil.Process(process.pid).children(recursive=True)
-        commands = " ".join(" ".join(child.cmdline()) for child in found.family)
+        commands = " ".join(map(command_of, found.family))
         found.ray_directories = set(map(Path, re.findall(r"/tmp/treadle-ray-\w+", commands)))
         time.sleep(2.5)  # Tune keeps its state every two seconds
         yield found
