@@ -57,28 +57,33 @@ def registry() -> Registry:
 
 
 @contextmanager
-def registry_begun() -> Iterator[None]:
-    """Make the embedded registry's database beside the block, where there is none yet: it takes
-    seconds, and the first steps don't need it. It has ended when the block is left."""
-    home = settings().home
-    if settings().mlflow_uri or (home / "mlflow.db").exists():
-        yield
-        return
-    from treadle.adapters import mlflow_database
+def registry_beside() -> Iterator[Callable[[], None]]:
+    """Yield a function that starts making the embedded registry's database, where there is none
+    yet: it takes seconds, which training has to spare. It has ended when the block is left."""
+    begun: list[tuple[subprocess.Popen[bytes], Thread]] = []
 
-    command = mlflow_database.command(home / "mlflow.db", home / "mlflow-artifacts")
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    # Waited for from the start: a process that nobody waits for stays behind as a zombie.
-    waiting = Thread(target=process.wait, daemon=True)
-    waiting.start()
+    def begin() -> None:
+        home = settings().home
+        if begun or settings().mlflow_uri or (home / "mlflow.db").exists():
+            return
+        from treadle.adapters import mlflow_database
+
+        command = mlflow_database.command(home / "mlflow.db", home / "mlflow-artifacts")
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # Waited for from the start: a process that nobody waits for stays behind as a zombie.
+        waiting = Thread(target=process.wait, daemon=True)
+        waiting.start()
+        begun.append((process, waiting))
+
     try:
-        yield
+        yield begin
     finally:
-        if waiting.is_alive():
-            process.send_signal(signal.SIGINT)
-            waiting.join(timeout=10)
-            process.kill()
-        waiting.join()
+        for process, waiting in begun:
+            if waiting.is_alive():
+                process.send_signal(signal.SIGINT)
+                waiting.join(timeout=10)
+                process.kill()
+            waiting.join()
 
 
 def version(model: str, number: int) -> ModelVersion:

@@ -68,6 +68,7 @@ class Run:
     under_way: str | None = None
     failure: tuple[str, str, int] | None = None
     seconds: float = 0.0
+    begin_registry: Callable[[], None] = lambda: None
 
 
 def run(spec: Spec, show: Callable[[Event], None]) -> Run:
@@ -164,7 +165,7 @@ def _execute(current: Run, settings: Settings, graph: str, arguments: dict[str, 
         stack.enter_context(warnings.catch_warnings())
         # kfp warns that our steps' image isn't Python's own: here its interpreter is ours.
         warnings.simplefilter("ignore", RuntimeWarning)
-        stack.enter_context(runtime.registry_begun())
+        current.begin_registry = stack.enter_context(runtime.registry_beside())
         from kfp import local
 
         from treadle_pipelines import graphs
@@ -259,6 +260,8 @@ def _take_in(current: Run, event: Event) -> None:
     match event["kind"]:
         case "started":
             current.under_way = event["stage"]
+            if event["stage"] == "train":
+                current.begin_registry()
         case "finished":
             current.under_way = None
             current.results[event["stage"]] = event["results"]

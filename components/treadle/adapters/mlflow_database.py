@@ -1,5 +1,5 @@
 """Make an MLflow database, in a process of its own: importing MLflow and running its migrations
-takes seconds, which a run spends beside its first steps.
+takes seconds, which the first run's training has to spare.
 
     python -m treadle.adapters.mlflow_database DATABASE ARTIFACTS
 """
