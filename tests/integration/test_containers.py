@@ -1,5 +1,6 @@
 """Every component as a container, through kfp's DockerRunner."""
 
+import gc
 import os
 import sys
 import warnings
@@ -34,10 +35,9 @@ USER, GROUP = (os.getuid(), os.getgid()) if os.getuid() else (10001, 10001)
 @pytest.fixture(scope="module")
 def engine() -> Iterator[docker.DockerClient]:
     """A Docker engine that has the steps' image."""
-    try:
-        client = docker.from_env(timeout=30)
-    except DockerException as error:
-        pytest.skip(f"no Docker engine answers: {error}")
+    client = connected()
+    if isinstance(client, str):
+        pytest.skip(f"no Docker engine answers: {client}")
     try:
         client.images.get(STEP_IMAGE)
         yield client
@@ -45,6 +45,20 @@ def engine() -> Iterator[docker.DockerClient]:
         pytest.skip(f"Docker has no image {STEP_IMAGE}: build it with components/build-image")
     finally:
         client.close()
+
+
+def connected() -> docker.DockerClient | str:
+    """The engine's client, or why there is none."""
+    try:
+        return docker.from_env(timeout=30)
+    except DockerException as error:
+        reason = str(error)
+    with warnings.catch_warnings():
+        # The client leaves the socket of a refused connection to the garbage collector, whose
+        # warning would else fail whichever test runs when it comes round.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    return reason
 
 
 @pytest.fixture(scope="module")
