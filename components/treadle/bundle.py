@@ -21,10 +21,11 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from treadle.encoding import NULL_CATEGORY, Column, RowEncoder, feeds
 from treadle.errors import ModelError
 from treadle.ports import ObjectStore
 from treadle.records import Kind, Profile, Signature
-from treadle.signature import NULL_CATEGORY, Column, encode_rows, feeds
+from treadle.signature import encode_rows, row_encoder
 
 ONNX, SKOPS = "model.onnx", "model.skops"
 SIGNATURE, REFERENCE, GOLDEN = "signature.json", "reference.json", "golden.json"
@@ -128,6 +129,11 @@ class Bundle:
         return SkopsModel(self.files[SKOPS], self.signature)
 
     @cached_property
+    def encoder(self) -> RowEncoder:
+        """What reads JSON rows for this model."""
+        return row_encoder(self.signature)
+
+    @cached_property
     def digest(self) -> str:
         """The bundle's identity."""
         return digest_of(self.files)
@@ -145,7 +151,7 @@ class Bundle:
 
     def predict_rows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Answer JSON rows; raises signature.RowErrors for rows that don't fit."""
-        return answers(self.model.output(encode_rows(rows, self.signature)), self.signature)
+        return answers(self.model.output(encode_rows(rows, self.encoder)), self.signature)
 
     def prove(self) -> None:
         """Answer the golden rows; raises ModelError where an answer isn't the expected one."""

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from treadle.encoding import category
 from treadle.records import Signature
-from treadle.signature import category
 
 SIGNATURE = "signature.json"
 SPLIT = "split.json"

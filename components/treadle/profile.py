@@ -8,7 +8,8 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 
-from treadle.records import FALSE_WORDS, TRUE_WORDS, ColumnProfile, Kind, Profile, Share
+from treadle.encoding import FALSE_WORDS, TRUE_WORDS
+from treadle.records import ColumnProfile, Kind, Profile, Share
 
 # The largest number that float32, and so a model, rounds to one that is finite.
 LARGEST = 3.4028235677973362e38

@@ -46,11 +46,6 @@ class Kind(StrEnum):
     TIME = "time"
 
 
-# How people write booleans, in lower case.
-TRUE_WORDS = frozenset({"true", "t", "yes", "y", "1"})
-FALSE_WORDS = frozenset({"false", "f", "no", "n", "0"})
-
-
 class Column(Record):
     """One column of a snapshot: ``type`` is Arrow's name for its type."""
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from treadle import errors
 from treadle.config import Settings
+from treadle.encoding import category
 from treadle.errors import (
     DataError,
     EnvironmentFault,
@@ -25,7 +26,7 @@ from treadle.errors import (
     nearest,
 )
 from treadle.records import Task
-from treadle.signature import RowErrors, category
+from treadle.signature import RowErrors
 from treadle.spec import Family, Spec, SplitBy, Table
 from treadle_pipelines.spec_file import load, parse
 

@@ -9,13 +9,13 @@ import pytest
 
 from treadle import snapshots
 from treadle.adapters.filesystem import DirectoryStore
+from treadle.encoding import category
 from treadle.errors import DataError, SpecError
 from treadle.kinds import kinds_of
 from treadle.preprocessing import prepare
 from treadle.preprocessing.features import choose_features
 from treadle.profile import profile
 from treadle.records import Kind, Signature, Split, Task
-from treadle.signature import category
 from treadle.spec import Preprocessing, SplitBy
 
 Choose = Callable[..., Signature]

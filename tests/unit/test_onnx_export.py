@@ -15,11 +15,12 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from treadle.bundle import OnnxModel
+from treadle.encoding import NULL_CATEGORY, feeds
 from treadle.kinds import kinds_of
 from treadle.preprocessing.features import plan_transformer
 from treadle.profile import profile
 from treadle.records import Feature, Kind, Parameter, Signature, Task
-from treadle.signature import NULL_CATEGORY, arrays, encode_frame, feeds
+from treadle.signature import arrays, encode_frame
 from treadle.spec import Family, Preprocessing
 from treadle.training.families import final_estimator
 from treadle.training.onnx_export import export

@@ -17,10 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from treadle.bundle import decode_row
+from treadle.encoding import NULL_CATEGORY, category
 from treadle.errors import DataError
 from treadle.profile import as_number, as_read, as_text, connected
 from treadle.records import Feature, Kind, Signature, Task
-from treadle.signature import NULL_CATEGORY, RowErrors, category, encode_frame, encode_rows
+from treadle.signature import RowErrors, encode_frame, row_encoder
+from treadle.signature import encode_rows as encode_with
 
 quick = settings(deadline=None, max_examples=60)
 Rows = list[dict[str, Any]]
@@ -42,6 +44,10 @@ CELLS: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.TIME: TIMES,
 }
 NAMES = st.text(min_size=1, max_size=6) | st.sampled_from(["größe", "名前", 'a "b".c', "row"])
+
+
+def encode_rows(rows: Rows, wanted: Signature) -> dict[str, Any]:
+    return dict(encode_with(rows, row_encoder(wanted)))
 
 
 def signature(**kinds: Kind) -> Signature:

@@ -8,10 +8,11 @@ import pandas as pd
 
 from treadle import metrics, prepared
 from treadle.bundle import Bundle, Output
+from treadle.encoding import Column, category
 from treadle.errors import DataError
 from treadle.metrics import Measure, Vector
 from treadle.records import Decision, Evaluation, Metric, Signature, Slice
-from treadle.signature import Column, arrays, category, encode_frame
+from treadle.signature import arrays, encode_frame
 from treadle.spec import Analysis, MetricName
 
 MIN_SLICE_ROWS = 30

@@ -12,13 +12,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from treadle import prepared, snapshots
+from treadle.encoding import category
 from treadle.errors import DataError, nearest
 from treadle.ports import ObjectStore
 from treadle.preprocessing.features import choose_features, plan_transformer
 from treadle.preprocessing.split import Parts, part
 from treadle.profile import profile as profile_table
 from treadle.records import Feature, Kind, Profile, Signature, Snapshot, Split, Task
-from treadle.signature import category, encode_frame
+from treadle.signature import encode_frame
 from treadle.spec import Preprocessing, SplitBy
 from treadle.transformers import build_transformer
 

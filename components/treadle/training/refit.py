@@ -10,9 +10,10 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from treadle import bundle, prepared
+from treadle.encoding import NULL_CATEGORY
 from treadle.records import Parity, Recipe, Signature, Trial
 from treadle.search import UNITS
-from treadle.signature import NULL_CATEGORY, arrays
+from treadle.signature import arrays
 from treadle.training import candidate, mlmodel, onnx_export
 from treadle.training.families import final_estimator
 from treadle.transformers import build_transformer

@@ -1,0 +1,169 @@
+"""Read plain values, as JSON or CSV have them, as a model's features.
+
+A number or boolean becomes float32 (null: NaN), a time epoch seconds in float64 (null: NaN; no
+zone means UTC), a category text (null: NULL_CATEGORY).
+
+The edge runtime carries this very file: it needs numpy and the standard library, nothing else.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+NULL_CATEGORY = "<null>"
+# How people write booleans, in lower case.
+TRUE_WORDS = frozenset({"true", "t", "yes", "y", "1"})
+FALSE_WORDS = frozenset({"false", "f", "no", "n", "0"})
+# The largest number that float32 rounds to a finite one; JSON's 3.4028235e38 is float32's largest.
+LARGEST = float(np.nextafter(2.0**128 - 2.0**103, 0))
+
+Column = npt.NDArray[np.float32] | npt.NDArray[np.float64] | npt.NDArray[np.object_]
+Row = Mapping[str, object]
+# Row, column, reason.
+Fault = tuple[int, str, str]
+_PANDAS_NULLS = {"NaTType", "NAType"}
+
+
+class RowEncoder:
+    """Encodes rows for one list of features, each ``(name, kind)``.
+
+    Made once a model: what can be known beforehand isn't asked again for every row.
+    """
+
+    def __init__(self, features: Sequence[tuple[str, str]]) -> None:
+        self._names = [name for name, _ in features]
+        self._numbers = [name for name, kind in features if kind == "number"]
+        self._categories = [name for name, kind in features if kind == "category"]
+        self._others = [(name, kind) for name, kind in features
+                        if kind not in ("number", "category")]  # fmt: skip
+        self._kinds = dict(features)
+        self._pick_numbers = _picker(self._numbers)
+        self._pick_categories = _picker(self._categories)
+
+    def encode(self, rows: Sequence[Row]) -> tuple[dict[str, Column], list[Fault]]:
+        """Return the columns, each (n,), and a fault for every value that can't be read. A column
+        that a row leaves out is null."""
+        faults: list[Fault] = []
+        found: dict[str, Column] = {}
+        self._add_numbers(rows, found, faults)
+        self._add_categories(rows, found)
+        for name, kind in self._others:
+            found[name] = encode_values([row.get(name) for row in rows], name, kind, faults)
+        return {name: found[name] for name in self._names}, faults
+
+    def _add_numbers(
+        self, rows: Sequence[Row], found: dict[str, Column], faults: list[Fault]
+    ) -> None:
+        """Read all numbers as one block; value by value where numpy can't."""
+        if not self._numbers:
+            return
+        try:
+            block = np.array(self._pick_numbers(rows), dtype=np.float64)
+        except (ValueError, TypeError, OverflowError):
+            block = np.empty(0)
+        if block.shape != (len(rows), len(self._numbers)):
+            for name in self._numbers:
+                values = [row.get(name) for row in rows]
+                found[name] = encode_values(values, name, "number", faults)
+            return
+        found.update(zip(self._numbers, within_float32(block.T), strict=True))
+
+    def _add_categories(self, rows: Sequence[Row], found: dict[str, Column]) -> None:
+        if not self._categories:
+            return
+        texts = [
+            [value if type(value) is str else category(value) for value in values]
+            for values in zip(*self._pick_categories(rows), strict=True)
+        ]
+        found.update(zip(self._categories, np.array(texts, dtype=object), strict=True))
+
+
+def _picker(names: Sequence[str]) -> Callable[[Sequence[Row]], list[tuple[object, ...]]]:
+    """Return what takes the values of these columns out of rows: (rows, columns)."""
+    if len(names) < 2:
+        return lambda rows: [tuple(row.get(name) for name in names) for row in rows]
+    pick = itemgetter(*names)
+
+    def picked(rows: Sequence[Row]) -> list[tuple[object, ...]]:
+        try:
+            return list(map(pick, rows))
+        except KeyError:
+            return [tuple(map(row.get, names)) for row in rows]
+
+    return picked
+
+
+def encode_values(
+    values: Sequence[object], name: str, kind: str, faults: list[Fault]
+) -> npt.NDArray[Any]:
+    """Return one column's values, encoded; what can't be read is NaN and named in ``faults``."""
+    if kind == "category":
+        return np.array([category(value) for value in values], dtype=object)
+    read = {"time": _time, "boolean": _boolean}.get(kind, _number)
+    column = np.empty(len(values), dtype=np.float64 if kind == "time" else np.float32)
+    for position, value in enumerate(values):
+        try:
+            column[position] = np.nan if value is None else read(value)
+        except (ValueError, TypeError, OverflowError):
+            column[position] = np.nan
+            faults.append((position, name, f"{value!r:.60} is not a {kind}"))
+    return column
+
+
+def within_float32(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Return float32, contiguous; what it can't hold is null, infinities included."""
+    within = np.abs(values) <= LARGEST
+    if not within.all():
+        values = np.where(within, values, np.nan)
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def feeds(columns: Mapping[str, Column]) -> dict[str, Column]:
+    """Return encoded columns as ONNX inputs of shape (n, 1)."""
+    return {name: column.reshape(-1, 1) for name, column in columns.items()}
+
+
+def category(value: object) -> str:
+    """Return the text by which a category's value is known: 3, 3.0 and Decimal("3.00") are one."""
+    if value is None or type(value).__name__ in _PANDAS_NULLS:
+        return NULL_CATEGORY
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, float | np.floating | Decimal):
+        if not np.isfinite(float(value)):
+            return NULL_CATEGORY
+        if value == int(value):
+            return str(int(value))
+        return f"{value:f}" if isinstance(value, Decimal) else str(value)
+    return str(value)
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, int | float | str | Decimal | np.number):
+        raise TypeError(value)
+    number = float(value)
+    return number if abs(number) <= LARGEST else np.nan
+
+
+def _boolean(value: object) -> float:
+    if isinstance(value, bool | np.bool_):
+        return float(value)
+    text = category(value).strip().lower()
+    if text in TRUE_WORDS | FALSE_WORDS:
+        return float(text in TRUE_WORDS)
+    raise ValueError(value)
+
+
+def _time(value: object) -> float:
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    if not isinstance(value, datetime):
+        raise TypeError(value)
+    return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
