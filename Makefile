@@ -15,7 +15,7 @@ serve: .venv/installed ## Serve every champion over HTTP on port 3000
 ##@ Develop
 .PHONY: test
 test: .venv/installed ## Run every test that this machine can run
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --dist loadfile
 
 .PHONY: lint
 lint: .venv/installed ## Check style, and who may import whom
@@ -37,8 +37,12 @@ bench-main: .venv/installed ## Measure the main job on a fresh clone against its
 	$(BIN)/python benchmarks/main_job.py
 
 .PHONY: lock
-lock: .venv/installed ## Choose the newest versions that fit together, with hashes
+lock: .venv/installed ## Lock what pyproject.toml asks for, keeping the versions that fit
 	scripts/lock
+
+.PHONY: upgrade
+upgrade: .venv/installed ## Lock the newest versions that fit together
+	scripts/lock --upgrade
 
 .PHONY: install
 install: .venv/installed ## Install Treadle and what it needs into .venv
