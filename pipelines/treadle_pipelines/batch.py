@@ -1,9 +1,8 @@
 """Score a table with the champion, batch by batch in flat memory, by the code that serves it."""
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from treadle.errors import DataError, check_output, output_fault
 from treadle.ingestion import sources
 from treadle.signature import arrays, encode_frame
 from treadle.spec import Source
+from treadle.writing import written_aside
 
 BATCH_ROWS = 50_000
 
@@ -99,14 +99,9 @@ def _writer(out: Path | None, schema: pa.Schema) -> Iterator[Any]:
         with pacsv.CSVWriter(sys.stdout.buffer, schema) as writer:
             yield writer
         return
-    aside = out.with_name(f".{out.name}.{os.getpid()}.part")
+    kind = pq.ParquetWriter if out.suffix == ".parquet" else pacsv.CSVWriter
     try:
-        kind = pq.ParquetWriter if out.suffix == ".parquet" else pacsv.CSVWriter
-        with kind(aside, schema) as writer:
+        with written_aside(out) as aside, kind(aside, schema) as writer:
             yield writer
-        aside.replace(out)
     except OSError as error:
         raise output_fault(out, error) from error
-    finally:
-        with suppress(OSError):
-            aside.unlink()

@@ -1,12 +1,11 @@
 """Compile a graph to Kubeflow Pipelines IR."""
 
-import contextlib
-import os
 import warnings
 from pathlib import Path
 
 from treadle.errors import SpecError, check_output, nearest, output_fault
 from treadle.spec import Spec
+from treadle.writing import written_aside
 from treadle_pipelines.arguments import feedback_arguments, training_arguments
 
 GRAPHS = ("training", "feedback")
@@ -29,14 +28,10 @@ def write(spec: Spec, graph: str, out: Path) -> None:
         if graph == "training"
         else feedback_arguments(spec)
     )
-    aside = out.with_name(f".{out.stem}.{os.getpid()}.yaml")
     try:
-        compiler.Compiler().compile(
-            getattr(graphs, f"{graph}_pipeline"), str(aside), pipeline_parameters=arguments
-        )
-        aside.replace(out)
+        with written_aside(out) as aside:
+            compiler.Compiler().compile(
+                getattr(graphs, f"{graph}_pipeline"), str(aside), pipeline_parameters=arguments
+            )
     except OSError as error:
         raise output_fault(out, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink()

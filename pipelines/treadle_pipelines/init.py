@@ -3,7 +3,6 @@
 import os
 import textwrap
 from collections.abc import Iterator
-from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +18,7 @@ from treadle.kinds import infer_task, is_identifier, kinds_of
 from treadle.profile import profile
 from treadle.records import Kind, Profile
 from treadle.spec import Preprocessing, Source, Spec, SplitBy
+from treadle.writing import written_aside
 
 
 def infer(path: str, target: str, name: str) -> tuple[Spec, dict[str, str]]:
@@ -126,16 +126,14 @@ def _scalar(value: Any) -> str:
 def write(path: Path, text: str) -> None:
     """Write a spec file, whole or not at all; never over one that is there. Raises SpecError where
     there is one."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        aside.write_text(text, encoding="utf-8")
+        with written_aside(path, replace=False) as aside:
+            aside.write_text(text, encoding="utf-8")
+    except FileExistsError:
         check_free(path)
-        aside.rename(path)
+        raise
     except OSError as error:
         raise output_fault(path, error) from error
-    finally:
-        with suppress(OSError):
-            aside.unlink()
 
 
 def check_free(path: Path) -> None:

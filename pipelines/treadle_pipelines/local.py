@@ -30,6 +30,7 @@ from treadle.errors import HOME_WAY_OUT, EnvironmentFault, TreadleError, from_os
 from treadle.progress import EVENTS_VARIABLE
 from treadle.spec import Spec
 from treadle.step import INTERRUPTED, LAUNCHER_VARIABLE
+from treadle.writing import written_aside
 from treadle_pipelines import processes
 from treadle_pipelines.arguments import feedback_arguments, training_arguments
 
@@ -143,9 +144,8 @@ def _new_run(settings: Settings, spec: Spec) -> Run:
     directory = settings.home / "runs" / run_id
     try:
         directory.mkdir(parents=True)
-        aside = directory / "spec.part"
-        aside.write_text(spec.model_dump_json(indent=1), encoding="utf-8")
-        aside.rename(directory / "spec.json")
+        with written_aside(directory / "spec.json") as aside:
+            aside.write_text(spec.model_dump_json(indent=1), encoding="utf-8")
     except OSError as error:
         shutil.rmtree(directory, ignore_errors=True)
         raise _home_fault(settings, error) from error

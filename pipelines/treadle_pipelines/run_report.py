@@ -1,13 +1,13 @@
 """Put the stages' pages into one report, with what the run came to and what it cost."""
 
 import json
-import os
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from treadle import report
 from treadle.spec import Spec
+from treadle.writing import written_aside
 from treadle_pipelines.local import STAGES, Run
 
 
@@ -17,20 +17,12 @@ def write(current: Run, spec: Spec, home: Path) -> Path:
     version = current.results["register"]["version"]
     path = home / "reports" / f"{spec.name}-{version}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write_whole(path, render(current, spec))
     figures = json.dumps(summary(current, spec, path), ensure_ascii=False, indent=1)
-    _write_whole(path.with_suffix(".json"), figures)
+    with written_aside(path) as aside:
+        aside.write_text(render(current, spec), encoding="utf-8")
+    with written_aside(path.with_suffix(".json")) as aside:
+        aside.write_text(figures, encoding="utf-8")
     return path
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file so that it appears whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def render(current: Run, spec: Spec) -> str:

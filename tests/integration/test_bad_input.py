@@ -71,7 +71,7 @@ def is_whole(home: Path) -> bool:
     """Say whether nothing under the home is half-written."""
     if not home.is_dir():
         return True
-    assert not [*home.rglob("*.part"), *home.rglob(".part-*"), *home.rglob(".writable-*")]
+    assert not [*home.rglob("*.part*"), *home.rglob(".part-*"), *home.rglob(".writable-*")]
     for snapshot in home.glob("objects/snapshots/*"):
         assert {path.name for path in snapshot.iterdir()} == {"manifest.json", "data.parquet"}
         duckdb.read_parquet(str(snapshot / "data.parquet")).fetchall()

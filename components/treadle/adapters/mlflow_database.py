@@ -4,7 +4,6 @@ takes seconds, which the first run's training has to spare.
     python -m treadle.adapters.mlflow_database DATABASE ARTIFACTS
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from treadle.errors import EnvironmentFault, RegistryError, from_os_error
+from treadle.writing import written_aside
 
 
 def create(database: Path, artifacts: Path) -> None:
@@ -36,17 +36,13 @@ def main(database: Path, artifacts: Path) -> None:
     with TemporaryDirectory(prefix="treadle-") as scratch:
         made = Path(scratch) / "mlflow.db"
         MlflowRegistry(f"sqlite:///{made}", artifacts.as_uri()).experiment(EXPERIMENT)
-        aside = database.with_name(f".{database.name}.{os.getpid()}.part")
         try:
-            shutil.copyfile(made, aside)
-            # A link fails where another run was faster; a rename would put its models away.
-            os.link(aside, database)
+            with written_aside(database, replace=False) as aside:
+                shutil.copyfile(made, aside)
         except FileExistsError:
-            return
+            return  # another run was faster, and may have put models there
         except OSError as error:
             raise from_os_error(error) or EnvironmentFault(str(error)) from error
-        finally:
-            aside.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
