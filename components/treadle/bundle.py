@@ -21,7 +21,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from treadle.encoding import NULL_CATEGORY, Column, RowEncoder, feeds
+from treadle.encoding import NULL_CATEGORY, Column, RowEncoder, feeds, untokenised
 from treadle.errors import ModelError
 from treadle.ports import ObjectStore
 from treadle.records import Kind, Profile, Signature
@@ -200,7 +200,8 @@ def decode_row(
     for feature in signature.features:
         value = columns[feature.name][position]
         if feature.kind is Kind.CATEGORY:
-            row[feature.name] = None if value == NULL_CATEGORY else str(value)
+            text = untokenised(value, feature.tokens) if feature.tokens else str(value)
+            row[feature.name] = None if value == NULL_CATEGORY else text
         elif np.isnan(value):
             row[feature.name] = None
         elif feature.kind is Kind.TIME:

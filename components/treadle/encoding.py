@@ -1,11 +1,14 @@
 """Read plain values, as JSON or CSV have them, as a model's features.
 
 A number or boolean becomes float32 (null: NaN), a time epoch seconds in float64 (null: NaN; no
-zone means UTC), a category text (null: NULL_CATEGORY).
+zone means UTC), a category text (null: NULL_CATEGORY). A text that is taken apart (``words`` or
+``characters`` in place of ``category``) becomes its tokens with a space between any two (null:
+nothing).
 
 The edge runtime carries this very file: it needs numpy and the standard library, nothing else.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -16,6 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 NULL_CATEGORY = "<null>"
+# Stands between the words of a text that is taken apart into characters; no letter or digit.
+WORD_END = "_"
+_BETWEEN_WORDS = re.compile(r"[\W_]+")
 # How people write booleans, in lower case.
 TRUE_WORDS = frozenset({"true", "t", "yes", "y", "1"})
 FALSE_WORDS = frozenset({"false", "f", "no", "n", "0"})
@@ -104,6 +110,8 @@ def encode_values(
     """Return one column's values, encoded; what can't be read is NaN and named in ``faults``."""
     if kind == "category":
         return np.array([category(value) for value in values], dtype=object)
+    if kind in ("words", "characters"):
+        return np.array([tokenised(category(value), kind) for value in values], dtype=object)
     read = {"time": _time, "boolean": _boolean}.get(kind, _number)
     column = np.empty(len(values), dtype=np.float64 if kind == "time" else np.float32)
     for position, value in enumerate(values):
@@ -141,6 +149,27 @@ def category(value: object) -> str:
             return str(int(value))
         return f"{value:f}" if isinstance(value, Decimal) else str(value)
     return str(value)
+
+
+def tokenised(text: str, tokens: str) -> str:
+    """Return the tokens of a text with a space between any two: its words, or their characters
+    with WORD_END between words. Letters and digits of every script count, in lower case; what lies
+    between them only parts words.
+
+    >>> tokenised("Größe: 12-A", "words"), tokenised("Ab c!", "characters")
+    ('größe 12 a', 'a b _ c')
+    """
+    if text == NULL_CATEGORY:
+        return ""
+    words = _BETWEEN_WORDS.sub(" ", text.lower()).split()
+    return " ".join(words if tokens == "words" else WORD_END.join(words))
+
+
+def untokenised(encoded: str, tokens: str) -> str:
+    """Return a text that ``tokenised`` turns into ``encoded``."""
+    if tokens == "words":
+        return encoded
+    return "".join(encoded.split(" ")).replace(WORD_END, " ")
 
 
 def _number(value: object) -> float:

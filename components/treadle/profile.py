@@ -1,38 +1,52 @@
-"""Profile a table with DuckDB: one query over all columns, then one each for what needs edges."""
+"""Profile a table with DuckDB: one pass over all columns for their range, a second for their values
+or quantiles, a third, where a column has many values, for counts between those; and one over each
+category for its commonest values.
 
-from collections.abc import Iterable, Iterator
+The same rows give the same profile to the last bit, however many threads read them: sums are taken
+over whole numbers and quantiles from rows chosen by position.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow.parquet as pq
 
 from treadle.encoding import FALSE_WORDS, TRUE_WORDS
-from treadle.records import ColumnProfile, Kind, Profile, Share
+from treadle.records import ColumnProfile, Gap, Kind, Lengths, Profile, Share
 
 # The largest number that float32, and so a model, rounds to one that is finite.
 LARGEST = 3.4028235677973362e38
 BINS = 20
-TOP = 50
-QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+TOP = 1_000
+QUANTILES = (0.01, *(step / 20 for step in range(1, 20)), 0.99)
+# Quantiles of a larger table are those of about so many rows: off by 0.2 % of rows at most times.
+SAMPLED_ROWS = 100_000
+# Numbers with no more values than this are counted value by value.
+FEW = 4_000
+EXACT_DISTINCT = 10_000
+DAY_S = 86_400
+NUMERIC = (Kind.NUMBER, Kind.TIME)
 
 
 def profile(path: Path, kinds: dict[str, Kind]) -> Profile:
     """Profile the Parquet file at ``path``; ``kinds`` says how each column is read.
 
     Values are profiled as a model reads them: what can't be read as the kind it is counts as null.
-    Counts and nulls are exact; distinct counts are approximate (HyperLogLog) above 10,000;
-    quantiles are approximate (t-digest). Times are profiled as epoch seconds.
+    Counts and nulls are exact; distinct counts are approximate (HyperLogLog) above EXACT_DISTINCT;
+    quantiles are of about SAMPLED_ROWS rows where there are more. Times are profiled as epoch
+    seconds.
     """
+    rows = pq.read_metadata(path).num_rows
     with connected() as connection:
-        # One thread: sums and t-digests of several depend on how rows were dealt to them, and the
-        # same rows must give the same profile.
-        connection.execute("SET threads = 1")
         connection.read_parquet(str(path)).create_view("data")
-        summary = _summary(connection, kinds)
-        rows = pq.read_metadata(path).num_rows
-        columns = [_column(connection, n, k, rows, summary) for n, k in kinds.items()]
+        found = _first_pass(connection, kinds, rows)
+        found = _third_pass(connection, _second_pass(connection, path, found))
+        columns = [_by_value(connection, column) for column in found]
     return Profile(rows=rows, columns=columns)
 
 
@@ -47,6 +61,11 @@ def connected() -> Iterator[duckdb.DuckDBPyConnection]:
 def quoted(name: str) -> str:
     """Quote a column's name for DuckDB."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def text(value: str) -> str:
+    """Quote a text for DuckDB."""
+    return "'" + value.replace("'", "''") + "'"
 
 
 def as_number(name: str, kind: Kind) -> str:
@@ -101,50 +120,185 @@ def single(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]
     return row
 
 
-Summary = dict[str, tuple[int, int, float | None, float | None, float | None, bool, list[float]]]
-
-
-def _summary(connection: duckdb.DuckDBPyConnection, kinds: dict[str, Kind]) -> Summary:
-    """One pass: nulls, distinct and, for what is a number, range, mean and quantiles."""
-    parts = []
-    for name, kind in kinds.items():
-        value = as_read(name, kind)
-        parts += [f"count({value})", f"approx_count_distinct({value})"]
-        if kind in (Kind.NUMBER, Kind.TIME):
-            parts += [f"{aggregate}({value})" for aggregate in ("min", "max", "avg")]
-            parts += [f"bool_and({value} = floor({value}))"]
-            parts += [f"approx_quantile({value}, {list(QUANTILES)})"]
+def _first_pass(
+    connection: duckdb.DuckDBPyConnection, kinds: dict[str, Kind], rows: int
+) -> list[ColumnProfile]:
+    """Nulls, distinct values, the range of numbers and the length of texts."""
+    wanted: list[str] = []
+    for place, kind in enumerate(kinds.values()):
+        value = f"c{place}"
+        wanted += [f"count({value})", f"approx_count_distinct({value})"]
+        if kind in NUMERIC:
+            wanted += [f"min({value})", f"max({value})", "NULL", "NULL"]
         else:
-            parts += ["NULL"] * 5
-    row = single(connection, f"SELECT {', '.join(parts)} FROM data")
-    return {
-        name: (*row[i : i + 5], bool(row[i + 5]), row[i + 6] or [])
-        for name, i in zip(kinds, range(0, len(row), 7), strict=True)
-    }
+            wanted += [f"{aggregate}(length({value}))" for aggregate in ("min", "max", "avg")]
+            spaces = f"length({value}) - length(replace({value}, ' ', ''))"
+            wanted += [f"avg({spaces})" if kind is Kind.CATEGORY else "NULL"]
+    row = single(connection, f"SELECT {', '.join(wanted)} FROM ({_read(kinds)} FROM data)")
+    return [
+        _summary(name, kind, rows, row[6 * place : 6 * place + 6])
+        for place, (name, kind) in enumerate(kinds.items())
+    ]
 
 
-def _column(
-    connection: duckdb.DuckDBPyConnection, name: str, kind: Kind, rows: int, summary: Summary
-) -> ColumnProfile:
-    present, distinct, low, high, mean, whole, quantiles = summary[name]
-    exact = f"SELECT count(DISTINCT {as_read(name, kind)}) FROM data"
-    found = ColumnProfile(
-        name=name,
-        kind=kind,
-        rows=rows,
-        nulls=rows - present,
-        distinct=int(single(connection, exact)[0]) if distinct < 10_000 else distinct,
-        minimum=low,
-        maximum=high,
-        mean=mean,
-        whole=whole,
-        quantiles=[float(q) for q in quantiles],
+def _read(kinds: dict[str, Kind], also: str = "") -> str:
+    """Return the SQL that reads columns as their kinds and calls them c0, c1, …"""
+    read = (f"{as_read(name, kind)} AS c{i}" for i, (name, kind) in enumerate(kinds.items()))
+    return f"SELECT {also}{', '.join(read)}"
+
+
+def _summary(name: str, kind: Kind, rows: int, found: tuple[Any, ...]) -> ColumnProfile:
+    present, distinct, *more = found
+    column = ColumnProfile(name=name, kind=kind, rows=rows, nulls=rows - present, distinct=distinct)
+    if not present:
+        return column
+    if kind in NUMERIC:
+        return column.model_copy(update={"minimum": more[0], "maximum": more[1]})
+    if kind is Kind.CATEGORY:
+        shortest, longest, mean, spaces = more
+        lengths = Lengths(shortest=shortest, longest=longest, mean=mean, mean_words=spaces + 1)
+        return column.model_copy(update={"lengths": lengths})
+    return column
+
+
+def _second_pass(
+    connection: duckdb.DuckDBPyConnection, path: Path, columns: list[ColumnProfile]
+) -> list[ColumnProfile]:
+    """The values themselves where they are few; else distinct counts, sums and quantiles."""
+    kinds = {column.name: column.kind for column in columns}
+    # A column of that name would hide DuckDB's own number of a row.
+    taken = any(name.casefold() == "file_row_number" for name in kinds)
+    every = 1 if taken or not columns else max(columns[0].rows // SAMPLED_ROWS, 1)
+    chosen = "" if every == 1 else f" FILTER (hash(file_row_number) % {every} = 0)"
+    wanted: list[str] = []
+    for place, column in enumerate(columns):
+        value = f"c{place}"
+        exact = f"count(DISTINCT {value})" if column.distinct < EXACT_DISTINCT else "NULL"
+        if column.minimum is None:
+            wanted += ["NULL", exact, "NULL", "NULL", "NULL"]
+        elif column.distinct <= FEW:
+            wanted += [f"histogram({value})", "NULL", "NULL", "NULL", "NULL"]
+        else:
+            wanted += ["NULL", exact, f"sum(({value} * {2.0 ** _exponent(column)!r})::BIGINT)"]
+            wanted += [f"bool_and({value} = floor({value}))"]
+            wanted += [f"quantile_disc({value}, {list(QUANTILES)}){chosen}"]
+    read = _read(kinds, "" if every == 1 else "file_row_number, ")
+    source = f"({read} FROM read_parquet({text(str(path))}))"
+    row = single(connection, f"SELECT {', '.join(wanted)} FROM {source}")
+    return [
+        _by_values(column, row[5 * place])
+        if row[5 * place]
+        else _by_sample(column, *row[5 * place + 1 : 5 * place + 5])
+        for place, column in enumerate(columns)
+    ]
+
+
+def _by_values(column: ColumnProfile, found: dict[float, int]) -> ColumnProfile:
+    """Complete the profile of numbers from each of their values and how many rows hold it."""
+    values = np.array(list(found), dtype=np.float64)
+    counts = np.array(list(found.values()), dtype=np.int64)
+    up_to = np.cumsum(counts)
+    ranks = np.ceil(np.array(QUANTILES) * up_to[-1]).astype(int)
+    quantiles = values[np.searchsorted(up_to, np.maximum(ranks, 1))].tolist()
+    told = column.model_copy(
+        update={
+            "distinct": len(values),
+            "mean": math.fsum((values * counts).tolist()) / int(up_to[-1]),
+            "whole": bool((values == np.floor(values)).all()),
+            "quantiles": quantiles,
+        }
     )
-    if low is not None and high is not None:
-        edges = bin_edges(found)
-        counts = histogram(connection, name, kind, edges)
-        return found.model_copy(update={"edges": edges, "counts": counts})
-    return found.model_copy(update={"top": shares(connection, as_read(name, kind))})
+    edges = bin_edges(told)
+
+    def counted(inner: list[float]) -> list[int]:
+        places = np.searchsorted(inner, values, side="right")
+        return [int(n) for n in np.bincount(places, counts, len(inner) + 1)]
+
+    cells = counted(cell_edges(quantiles))
+    update = {"edges": edges, "counts": counted(edges[1:-1]), "cells": cells}
+    return told.model_copy(update=update)
+
+
+def _by_sample(
+    column: ColumnProfile,
+    distinct: int | None,
+    total: int | None,
+    whole: bool | None,
+    quantiles: list[float] | None,
+) -> ColumnProfile:
+    told: dict[str, object] = {}
+    if distinct is not None:
+        told["distinct"] = distinct
+    if total is not None and column.minimum is not None:
+        mean = math.ldexp(int(total) / (column.rows - column.nulls), -_exponent(column))
+        told |= {"mean": mean, "whole": whole, "quantiles": quantiles or [column.minimum]}
+    return column.model_copy(update=told)
+
+
+def _exponent(column: ColumnProfile) -> int:
+    """Return the power of two by which a column's values become whole numbers below 2**53: sums of
+    those don't depend on their order."""
+    assert column.minimum is not None and column.maximum is not None
+    return min(53 - math.frexp(max(abs(column.minimum), abs(column.maximum)))[1], 1000)
+
+
+def _third_pass(
+    connection: duckdb.DuckDBPyConnection, columns: list[ColumnProfile]
+) -> list[ColumnProfile]:
+    """Counts between edges of the numbers whose values are many."""
+    many = {c.name: c for c in columns if c.quantiles and not c.counts}
+    if not many:
+        return columns
+    edges = {name: bin_edges(column) for name, column in many.items()}
+    inner = [sorted({*edges[name][1:-1], *cell_edges(c.quantiles)}) for name, c in many.items()]
+    wanted = ", ".join(between(f"c{place}", whole) for place, whole in enumerate(inner))
+    read = _read({name: column.kind for name, column in many.items()})
+    row = single(connection, f"SELECT {wanted} FROM ({read} FROM data)")
+    for (name, column), whole, found in zip(many.items(), inner, row, strict=True):
+        counts = coarser(found, whole, edges[name][1:-1])
+        cells = coarser(found, whole, cell_edges(column.quantiles))
+        update = {"edges": edges[name], "counts": counts, "cells": cells}
+        many[name] = column.model_copy(update=update)
+    return [many.get(column.name, column) for column in columns]
+
+
+def coarser(counts: Sequence[int], fine: Sequence[float], inner: Sequence[float]) -> list[int]:
+    """Add up counts between the ``fine`` edges to counts between some of them."""
+    kept = set(inner)
+    added = [0]
+    for place, count in enumerate(counts):
+        if place and fine[place - 1] in kept:
+            added.append(0)
+        added[-1] += count
+    return added
+
+
+def _by_value(connection: duckdb.DuckDBPyConnection, column: ColumnProfile) -> ColumnProfile:
+    """Add the commonest values of a category and the gaps between a time's days."""
+    if column.kind not in NUMERIC:
+        counted = shares(connection, as_read(column.name, column.kind))
+        return column.model_copy(update={"top": counted})
+    if column.kind is Kind.TIME and column.minimum is not None:
+        return column.model_copy(update={"gap": _gap(connection, column.name)})
+    return column
+
+
+def _gap(connection: duckdb.DuckDBPyConnection, name: str) -> Gap | None:
+    """Find the days between the first and the last that have no row; None where all have."""
+    query = (
+        f"SELECT DISTINCT floor({as_number(name, Kind.TIME)} / {DAY_S}) AS day FROM data "
+        "WHERE day IS NOT NULL ORDER BY day"
+    )
+    days = np.array([day for (day,) in connection.sql(query).fetchall()])
+    missing = np.diff(days) - 1
+    if not missing.any():
+        return None
+    widest = int(np.argmax(missing))
+    return Gap(
+        missing_days=int(missing.sum()),
+        longest_days=int(missing[widest]),
+        start=float((days[widest] + 1) * DAY_S),
+    )
 
 
 def bin_edges(column: ColumnProfile) -> list[float]:
@@ -152,35 +306,39 @@ def bin_edges(column: ColumnProfile) -> list[float]:
     the last bin also take what lies outside, so that one wild value doesn't flatten the rest."""
     assert column.minimum is not None and column.maximum is not None
     low, high = column.minimum, column.maximum
-    if len(column.quantiles) == len(QUANTILES) and column.quantiles[-1] > column.quantiles[0]:
+    if column.quantiles[-1] > column.quantiles[0]:
         low, high = column.quantiles[0], column.quantiles[-1]
     if low == high:
         return [low, high]
     return [low + (high - low) * i / BINS for i in range(BINS + 1)]
 
 
-def histogram(
-    connection: duckdb.DuckDBPyConnection, name: str, kind: Kind, edges: list[float]
-) -> list[int]:
-    """Count the finite values of a column of the view ``data`` between ``edges``."""
-    bins = len(edges) - 1
-    number = as_number(name, kind)
-    width = (edges[-1] - edges[0]) / bins
-    place = f"floor(({number} - {edges[0]!r}) / {width!r})" if width else "0"
-    # A column with one value has one bin, which holds that value and no other.
-    wanted = f"{number} IS NOT NULL" if width else f"{number} = {edges[0]!r}"
-    query = (
-        f"SELECT least(greatest({place}, 0), {bins - 1})::INTEGER AS bin, count(*) FROM data "
-        f"WHERE {wanted} GROUP BY bin"
-    )
-    found = dict(connection.sql(query).fetchall())
-    return [int(found.get(i, 0)) for i in range(bins)]
+def cell_edges(quantiles: Sequence[float]) -> list[float]:
+    """Return the inner edges of the cells that ``ColumnProfile.cells`` counts: the quantiles, so
+    that each cell holds about as many rows, with a cell of its own for a value that takes up
+    several. The first and the last cell are open."""
+    edges: list[float] = []
+    for value in sorted(set(quantiles)):
+        edges.append(value)
+        if quantiles.count(value) > 1 or len(quantiles) == 1:
+            edges.append(math.nextafter(value, math.inf))
+    return edges
 
 
-def shares(connection: duckdb.DuckDBPyConnection, value: str) -> list[Share]:
-    """Return the TOP commonest values of an expression over the view ``data``."""
+def between(value: str, inner: Sequence[float]) -> str:
+    """Return the SQL of a list of counts: how many of an expression's values lie below the first
+    of the ``inner`` edges, from each to below the next, and from the last on. NULL where the
+    expression is never anything else."""
+    # DuckDB's bins take in their upper edge; turned around, they take in the lower one.
+    edges = ", ".join(f"{-edge!r}::DOUBLE" for edge in reversed(inner))
+    whole = f"[{edges}, 'inf'::DOUBLE]" if inner else "['inf'::DOUBLE]"
+    return f"list_reverse(map_values(histogram(-({value}), {whole})))"
+
+
+def shares(connection: duckdb.DuckDBPyConnection, value: str, most: int = TOP) -> list[Share]:
+    """Return the ``most`` commonest values of an expression over the view ``data``."""
     query = (
         f"SELECT {value} AS value, count(*) AS n FROM data WHERE value IS NOT NULL "
-        f"GROUP BY value ORDER BY n DESC, value LIMIT {TOP}"
+        f"GROUP BY value ORDER BY n DESC, value LIMIT {most}"
     )
     return [Share(value=value, count=count) for value, count in connection.sql(query).fetchall()]

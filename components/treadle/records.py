@@ -46,6 +46,13 @@ class Kind(StrEnum):
     TIME = "time"
 
 
+class Tokens(StrEnum):
+    """What a text is taken apart into."""
+
+    WORDS = "words"
+    CHARACTERS = "characters"
+
+
 class Column(Record):
     """One column of a snapshot: ``type`` is Arrow's name for its type."""
 
@@ -76,9 +83,28 @@ class Share(Record):
     count: int
 
 
+class Lengths(Record):
+    """How long the texts of a category are: in characters, and in words on average."""
+
+    shortest: int
+    longest: int
+    mean: float
+    mean_words: float
+
+
+class Gap(Record):
+    """The days without a row between a time's first and last: how many, and where most of them
+    are in a row (``start`` in epoch seconds)."""
+
+    missing_days: int
+    longest_days: int
+    start: float
+
+
 class ColumnProfile(Record):
-    """What one pass over a column found. ``edges`` and ``counts`` are a histogram of a number or
-    a time (epoch seconds): ``len(edges) == len(counts) + 1``. ``top`` are the commonest values of
+    """What was found in a column. ``edges`` and ``counts`` are a histogram of a number or a time
+    (epoch seconds) for the eye: ``len(edges) == len(counts) + 1``; ``cells`` counts the same values
+    between quantiles, for comparison (``profile.cell_edges``). ``top`` are the commonest values of
     a category, ``distinct`` is exact up to 10,000 and approximate beyond."""
 
     name: str
@@ -93,7 +119,10 @@ class ColumnProfile(Record):
     quantiles: list[float] = Field(default_factory=list)
     edges: list[float] = Field(default_factory=list)
     counts: list[int] = Field(default_factory=list)
+    cells: list[int] = Field(default_factory=list)
     top: list[Share] = Field(default_factory=list)
+    lengths: Lengths | None = None
+    gap: Gap | None = None
 
     @property
     def null_share(self) -> float:
@@ -129,11 +158,17 @@ class Decision(Record):
 
 
 class Feature(Record):
-    """One input of a model."""
+    """One input of a model; ``tokens`` says what a category that is a text is taken apart into."""
 
     name: str
     kind: Kind
     nullable: bool = True
+    tokens: Tokens | None = None
+
+    @property
+    def read_as(self) -> str:
+        """What ``encoding`` reads the values as."""
+        return (self.tokens or self.kind).value
 
 
 class Signature(Record):
@@ -330,12 +365,18 @@ class Verdict(StrEnum):
 
 
 class ColumnDrift(Record):
-    """Drift of one column by effect size: the Jensen-Shannon distance (base 2, 0 to 1)."""
+    """Drift of one column by effect size: the Jensen-Shannon distance (base 2, 0 to 1), and for
+    numbers also the Wasserstein distance in units of the reference's spread. ``significant`` says
+    whether the rows are enough to believe it. ``was`` and ``now`` are the counts behind a picture:
+    the reference's histogram or commonest values, then all other values, then nulls."""
 
     column: str
     distance: float
+    shift: float | None = None
     significant: bool
     words: str
+    was: list[int] = Field(default_factory=list)
+    now: list[int] = Field(default_factory=list)
 
 
 class Monitoring(Record):

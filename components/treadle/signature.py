@@ -4,7 +4,8 @@ server and batch scoring all go through. What a single value becomes is in ``enc
 Serving never imports pandas for rows: frames do, when they come.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class RowErrors(DataError):
 
 def row_encoder(signature: Signature) -> RowEncoder:
     """Return what reads JSON rows for this signature."""
-    return RowEncoder([(feature.name, feature.kind.value) for feature in signature.features])
+    return RowEncoder([(feature.name, feature.read_as) for feature in signature.features])
 
 
 def encode_rows(rows: Sequence[Mapping[str, object]], encoder: RowEncoder) -> dict[str, Column]:
@@ -49,6 +50,13 @@ def encode_rows(rows: Sequence[Mapping[str, object]], encoder: RowEncoder) -> di
     if faults:
         raise RowErrors(sorted(faults))
     return columns
+
+
+def ignored_values(rows: Iterable[Mapping[str, object]], signature: Signature) -> dict[str, int]:
+    """Count the values in columns that the signature knows and the model doesn't use, as those
+    that were null in every training row."""
+    ignored = signature.ignored
+    return dict(Counter(name for row in rows for name in ignored if row.get(name) is not None))
 
 
 def encode_frame(frame: "pd.DataFrame", signature: Signature) -> "pd.DataFrame":
@@ -75,6 +83,9 @@ def _encode_series(series: "pd.Series", feature: Feature) -> Column:
     import pandas as pd
 
     match feature.kind:
+        case Kind.CATEGORY if feature.tokens is not None:
+            texts = _encode_series(series, feature.model_copy(update={"tokens": None}))
+            return encode_values(texts.tolist(), feature.name, feature.read_as, [])
         case Kind.CATEGORY if pd.api.types.is_string_dtype(series):
             return series.astype(object).where(series.notna(), NULL_CATEGORY).to_numpy()
         case Kind.NUMBER if pd.api.types.is_numeric_dtype(series):
@@ -86,7 +97,7 @@ def _encode_series(series: "pd.Series", feature: Feature) -> Column:
         case _:
             faults: list[Fault] = []
             values = [_plain(value) for value in series]
-            column = encode_values(values, feature.name, feature.kind.value, faults)
+            column = encode_values(values, feature.name, feature.read_as, faults)
             if faults:
                 raise RowErrors(faults)
             return column

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import false_discovery_control
+from scipy.stats import false_discovery_control, wasserstein_distance
 from sklearn.datasets import load_breast_cancer
 
+from treadle.drift import FALSE_DISCOVERY_RATE, believable, chance, compare, distance
 from treadle.errors import DataError
-from treadle.feedback.drift import FALSE_DISCOVERY_RATE, believable, chance, compare, distance
 from treadle.feedback.monitor import _refuse_missing
 from treadle.kinds import kinds_of
 from treadle.profile import profile
@@ -197,6 +197,48 @@ def test_nulls_that_were_always_there_have_not_drifted(compared: Compare) -> Non
     for values in (NORMAL, ["a", "b"] * 2000):
         holes = column([value if i // 2 % 2 else None for i, value in enumerate(values)])
         assert compared(holes, holes)["x"].distance == 0
+
+
+def test_alarms_dont_grow_with_the_rows(compared: Compare) -> None:
+    random = np.random.default_rng(2)
+    was = column(random.normal(size=20_000))
+    for rows in (2_000, 20_000, 200_000):
+        slightly = compared(was, column(random.normal(0.06, 1, rows)))["x"]
+        assert slightly.distance < 0.1
+        assert slightly.shift is not None and slightly.shift < 0.1
+    # So many rows are sure of so small a shift; its effect stays what it is.
+    assert slightly.significant
+
+
+def test_a_shift_is_told_in_spreads(compared: Compare) -> None:
+    random = np.random.default_rng(2)
+    was = column(random.normal(10, 3, 20_000))
+    assert compared(was, was)["x"].shift == 0
+    assert compared(was, column(random.normal(11.5, 3, 20_000)))["x"].shift == pytest.approx(
+        0.5, abs=0.03
+    )
+    wider = random.normal(10, 6, 20_000)
+    low, high = np.quantile(was["x"], [0.01, 0.99])
+    known = wasserstein_distance(*(np.clip(values, low, high) for values in (was["x"], wider)))
+    assert compared(was, column(wider))["x"].shift == pytest.approx(known / 3, abs=0.01)
+    wild = [*was["x"].to_pylist()[:-1], 1e30]
+    assert compared(was, column(wild))["x"].shift == pytest.approx(0, abs=0.001)
+
+
+def test_a_skewed_column_is_compared_where_its_rows_are(compared: Compare) -> None:
+    random = np.random.default_rng(2)
+    was, now = random.lognormal(0, 2, 20_000), random.lognormal(0, 1, 20_000)
+    drift = compared(column(was), column(now))["x"]
+    assert drift.distance > 0.2 and drift.significant
+
+
+def test_the_pictures_counts_are_all_rows_then_and_now(compared: Compare) -> None:
+    holes = [None if i % 10 == 0 else float(i % 7) for i in range(1000)]
+    number = compared(column(holes), column(holes[:500]))["x"]
+    assert (sum(number.was), sum(number.now)) == (1000, 500)
+    assert number.was[-1] == 100 and number.now[-1] == 50
+    words = compared(column(["a", "b"] * 50), column(["a", "c"] * 20))["x"]
+    assert (words.was, words.now) == ([50, 50, 0, 0], [20, 0, 20, 0])
 
 
 def test_a_constant_column_is_constant(compared: Compare) -> None:

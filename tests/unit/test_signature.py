@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from treadle.bundle import decode_row
-from treadle.encoding import NULL_CATEGORY, category
+from treadle.encoding import NULL_CATEGORY, category, tokenised, untokenised
 from treadle.errors import DataError
 from treadle.profile import as_number, as_read, as_text, connected
-from treadle.records import Feature, Kind, Signature, Task
-from treadle.signature import RowErrors, encode_frame, row_encoder
+from treadle.records import Feature, Kind, Signature, Task, Tokens
+from treadle.signature import RowErrors, encode_frame, ignored_values, row_encoder
 from treadle.signature import encode_rows as encode_with
 
 quick = settings(deadline=None, max_examples=60)
@@ -133,6 +133,52 @@ def test_whole_numbers_beside_nulls_are_the_categories_that_json_names() -> None
     rows: Rows = [{"code": 7}, {"code": None}, {"code": 8.0}]
     assert encode_frame(frame, wanted)["code"].tolist() == ["7", NULL_CATEGORY, "8"]
     assert encode_rows(rows, wanted)["code"].tolist() == ["7", NULL_CATEGORY, "8"]
+
+
+# Texts
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "characters"),
+    [
+        ("Größe: 12-A", "größe 12 a", "g r ö ß e _ 1 2 _ a"),
+        ("  ", "", ""),
+        ("snake_case", "snake case", "s n a k e _ c a s e"),
+        ("名前 x", "名前 x", "名 前 _ x"),
+        (NULL_CATEGORY, "", ""),
+    ],
+)
+def test_a_text_is_taken_apart_into_words_or_characters(
+    text: str, words: str, characters: str
+) -> None:
+    assert tokenised(text, Tokens.WORDS) == words
+    assert tokenised(text, Tokens.CHARACTERS) == characters
+
+
+@quick
+@given(st.text(max_size=20), st.sampled_from(Tokens))
+def test_tokens_put_together_again_are_the_same_tokens(text: str, tokens: Tokens) -> None:
+    encoded = tokenised(text, tokens)
+    assert tokenised(untokenised(encoded, tokens), tokens) == encoded
+
+
+@pytest.mark.parametrize("tokens", Tokens)
+def test_frames_and_rows_take_texts_apart_alike(tokens: Tokens) -> None:
+    feature = Feature(name="note", kind=Kind.CATEGORY, tokens=tokens)
+    wanted = Signature(task=Task.REGRESSION, target="answer", features=[feature])
+    rows: Rows = [{"note": "Hello, World"}, {"note": None}, {"note": "a"}, {"note": "9 lives"}]
+    from_rows = encode_rows(rows, wanted)["note"].tolist()
+    assert from_rows == encode_frame(pd.DataFrame(rows), wanted)["note"].tolist()
+    columns = encode_rows(rows, wanted)
+    decoded = [decode_row(columns, i, wanted) for i in range(len(rows))]
+    assert encode_rows(decoded, wanted)["note"].tolist() == from_rows
+
+
+def test_values_of_columns_that_are_known_and_not_used_are_counted() -> None:
+    wanted = signature(size=Kind.NUMBER).model_copy(update={"ignored": ["empty", "same"]})
+    rows: Rows = [{"size": 1, "empty": 3, "other": 1}, {"empty": None}, {"empty": "x", "same": 0}]
+    assert ignored_values(rows, wanted) == {"empty": 2, "same": 1}
+    assert encode_rows(rows, wanted).keys() == {"size"}
 
 
 # Bad values

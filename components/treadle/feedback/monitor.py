@@ -5,10 +5,9 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from treadle import metrics, prepared
+from treadle import drift, metrics, prepared
 from treadle.bundle import Bundle
 from treadle.errors import DataError, nearest
-from treadle.feedback import drift
 from treadle.profile import connected, quoted, single
 from treadle.records import (
     ColumnDrift,

@@ -1,13 +1,8 @@
 """Rules for rows: which rows are quarantined, and why."""
 
-from treadle.profile import as_number, as_read, as_text, quoted
+from treadle.profile import as_number, as_read, as_text, quoted, text
 from treadle.records import Kind
 from treadle.spec import ColumnRule
-
-
-def text(value: str) -> str:
-    """Quote a text for DuckDB."""
-    return "'" + value.replace("'", "''") + "'"
 
 
 def reasons_sql(target: str, rules: dict[str, ColumnRule], kinds: dict[str, Kind]) -> str:

@@ -1,0 +1,186 @@
+"""Drift of columns by effect size, and whether the rows are enough to believe it.
+
+The effect says how far a column has moved and doesn't grow with the number of rows; the test says
+only whether so many rows could have moved so far by chance.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+
+from treadle.profile import QUANTILES, as_read, between, cell_edges, coarser, single, text
+from treadle.records import ColumnDrift, ColumnProfile, Kind
+
+FALSE_DISCOVERY_RATE = 0.01
+# A category's commonest values are compared one by one, all others together.
+VALUES_COMPARED = 50
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """A column's rows over the same cells, then and now, and what a picture shows of both."""
+
+    was: Counts
+    now: Counts
+    shift: float | None
+    shown: tuple[list[int], list[int]]
+
+
+def distance(reference: Counts, current: Counts) -> float:
+    """Return the Jensen-Shannon distance of two count vectors: the square root of the divergence
+    in bits, 0 (equal) to 1 (disjoint). Lin 1991, "Divergence measures based on the Shannon
+    entropy". 0 where either is empty."""
+    if not reference.sum() or not current.sum():
+        return 0.0
+    p, q = reference / reference.sum(), current / current.sum()
+    mean = (p + q) / 2
+
+    def bits(part: npt.NDArray[np.float64]) -> float:
+        held = part > 0
+        return float(np.sum(part[held] * np.log2(part[held] / mean[held])))
+
+    return float(np.sqrt(max((bits(p) + bits(q)) / 2, 0.0)))
+
+
+def shift(reference: ColumnProfile, current: Sequence[int]) -> float | None:
+    """Return how far numbers have moved: the Wasserstein distance in units of the reference's
+    spread (half of what lies between its 16 % and 84 % quantiles: one standard deviation of a
+    normal distribution).
+
+    ``current`` are counts over the reference's cells. Values beyond the reference's 1 % and 99 %
+    quantiles count as those, so that one wild value doesn't decide. None where the reference has
+    no spread or one of both has no value.
+    """
+    quantiles = reference.quantiles
+    if len(quantiles) != len(QUANTILES) or not sum(current) or not sum(reference.cells):
+        return None
+    low, high = np.interp([0.1587, 0.8413], QUANTILES, quantiles)
+    spread = (high - low) / 2 or (quantiles[-1] - quantiles[0]) / 2
+    if not spread > 0:
+        return None
+    below = [np.cumsum(cells)[:-1] / sum(cells) for cells in (reference.cells, current)]
+    apart = np.abs(below[0] - below[1])
+    return float(np.trapezoid(apart, cell_edges(quantiles)) / spread)
+
+
+def chance(reference: Counts, current: Counts) -> float:
+    """Return the p-value of a chi-squared test that both come from one distribution."""
+    from scipy.stats import chi2_contingency
+
+    table = np.array([reference, current])
+    table = table[:, table.sum(axis=0) > 0]
+    if table.shape[1] < 2 or not table.sum(axis=1).all():
+        return 1.0
+    return float(chi2_contingency(table).pvalue)
+
+
+def believable(chances: Sequence[float]) -> list[bool]:
+    """Say which p-values survive the Benjamini-Hochberg procedure (1995) at
+    FALSE_DISCOVERY_RATE."""
+    order = np.argsort(chances)
+    limits = FALSE_DISCOVERY_RATE * (np.arange(len(chances)) + 1) / max(len(chances), 1)
+    under = np.flatnonzero(np.asarray(chances)[order] <= limits)
+    kept = set(order[: under[-1] + 1].tolist()) if len(under) else set[int]()
+    return [i in kept for i in range(len(chances))]
+
+
+def compare(
+    connection: duckdb.DuckDBPyConnection, reference: Sequence[ColumnProfile], rows: int
+) -> list[ColumnDrift]:
+    """Compare the view ``data`` with the reference, column by column, the furthest first. Times
+    are left out: later rows are later."""
+    columns = [column for column in reference if column.kind is not Kind.TIME]
+    counted = _count(connection, columns, rows)
+    chances = [chance(pair.was, pair.now) for pair in counted]
+    found = [
+        ColumnDrift(
+            column=column.name,
+            distance=distance(pair.was, pair.now),
+            shift=pair.shift,
+            significant=sure,
+            words=_words(column, pair),
+            was=pair.shown[0],
+            now=pair.shown[1],
+        )
+        for column, pair, sure in zip(columns, counted, believable(chances), strict=True)
+    ]
+    return sorted(found, key=lambda drift: -drift.distance)
+
+
+def _count(
+    connection: duckdb.DuckDBPyConnection, columns: Sequence[ColumnProfile], rows: int
+) -> list[_Counted]:
+    """Count the view ``data`` in one pass over all columns, as the reference was counted."""
+    if not columns:
+        return []
+    wanted = []
+    for place, column in enumerate(columns):
+        value = f"c{place}"
+        wanted += [f"count({value})"]
+        if column.cells:
+            wanted += [between(value, _fine(column))]
+        else:
+            known = ", ".join(text(share.value) for share in column.top[:VALUES_COMPARED])
+            kept = f"CASE WHEN {value} IN ({known}) THEN {value} END" if known else "NULL"
+            wanted += [f"histogram({kept})"]
+    read = ", ".join(f"{as_read(c.name, c.kind)} AS c{i}" for i, c in enumerate(columns))
+    row = single(connection, f"SELECT {', '.join(wanted)} FROM (SELECT {read} FROM data)")
+    return [
+        _counted(column, rows, row[2 * place], row[2 * place + 1])
+        for place, column in enumerate(columns)
+    ]
+
+
+def _fine(column: ColumnProfile) -> list[float]:
+    """Return the inner edges of cells and bins together."""
+    return sorted({*column.edges[1:-1], *cell_edges(column.quantiles)})
+
+
+def _counted(column: ColumnProfile, rows: int, present: int, found: Any) -> _Counted:
+    """Line up what was counted: cells, then all other values, then nulls (what can't be read as
+    the kind it is included)."""
+    known = column.rows - column.nulls
+    if column.cells:
+        fine = _fine(column)
+        found = found or [0] * (len(fine) + 1)
+        cells = coarser(found, fine, cell_edges(column.quantiles))
+        drawn = coarser(found, fine, column.edges[1:-1])
+        was = np.array([*column.cells, 0, column.nulls])
+        now = np.array([*cells, 0, rows - present])
+        pictured = ([*column.counts, 0, column.nulls], [*drawn, 0, rows - present])
+        return _Counted(was, now, shift(column, cells), pictured)
+    values = [share.value for share in column.top[:VALUES_COMPARED]]
+    before = [share.count for share in column.top[:VALUES_COMPARED]]
+    after = [int((found or {}).get(value, 0)) for value in values]
+    was = np.array([*before, known - sum(before), column.nulls])
+    now = np.array([*after, present - sum(after), rows - present])
+    return _Counted(was, now, None, (was.tolist(), now.tolist()))
+
+
+def _words(column: ColumnProfile, counted: _Counted) -> str:
+    """Say what moved most."""
+    was, now = counted.was, counted.now
+    p, q = was / max(was.sum(), 1), now / max(now.sum(), 1)
+    cell = int(np.argmax(np.abs(p - q)))
+    moved = f"{p[cell]:.1%} of rows before, {q[cell]:.1%} now"
+    if cell == len(p) - 1:
+        return f"null or no {column.kind}: {moved}"
+    if column.cells:
+        return f"{_range(cell_edges(column.quantiles), cell)}: {moved}"
+    if cell == len(p) - 2:
+        return f"any other value: {moved}"
+    return f"{column.top[cell].value}: {moved}"
+
+
+def _range(edges: Sequence[float], cell: int) -> str:
+    if cell == 0:
+        return f"below {edges[0]:.4g}"
+    if cell == len(edges):
+        return f"{edges[-1]:.4g} and above"
+    low, high = edges[cell - 1], edges[cell]
+    return f"{low:.4g}" if high == np.nextafter(low, np.inf) else f"{low:.4g} to {high:.4g}"
