@@ -93,7 +93,7 @@ def start_fake_cluster() -> Iterator[FakeCluster]:
                 self._reply(200, {"gitVersion": "v1.34.4"})
             elif url.path in cluster.objects:
                 self._reply(200, cluster.objects[url.path])
-            elif url.path.rsplit("/", 1)[-1].endswith("s"):
+            elif url.path.count("/") == (5 if url.path.startswith("/api/") else 6):
                 self._reply(200, {"items": _listed(cluster, url.path, query)})
             else:
                 self._reply(*_missing(url.path))

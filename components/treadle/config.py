@@ -25,6 +25,7 @@ _INTERNAL = {"TREADLE_EVENTS", "TREADLE_RUN_ID", "TREADLE_LAUNCHER_PID"}
 _SCHEMES = {
     "mlflow_uri": ("http", "https", "sqlite", "postgresql", "mysql"),
     "server_url": ("http", "https"),
+    "kfp_url": ("http", "https"),
 }
 
 
@@ -55,6 +56,9 @@ class Settings:
         secret=True,
     )
     step_image: str | None = _setting("container image of the steps; default: by content")
+    kfp_url: str | None = _setting("Kubeflow Pipelines, as http(s)://host:port", secret=True)
+    kube_context: str | None = _setting("context of the kubeconfig; default: its current one")
+    namespace: str | None = _setting("namespace of jobs and runs", default="treadle")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":

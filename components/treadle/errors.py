@@ -21,9 +21,11 @@ from pathlib import Path
 
 
 class TreadleError(Exception):
-    """A failure with words for a person; ``exit_code`` is what the process ends with."""
+    """A failure with words for a person; ``exit_code`` is what the process ends with.
+    ``may_pass``: it lies in the surroundings, so that the same thing done later may work."""
 
     exit_code = 1
+    may_pass = False
 
 
 class SpecError(TreadleError):
@@ -43,13 +45,19 @@ class ModelError(TreadleError):
 class StoreError(TreadleError):
     """The object store refused or lost something."""
 
+    may_pass = True
+
 
 class RegistryError(TreadleError):
     """The registry refused a change or doesn't know what it was asked for."""
 
+    may_pass = True
+
 
 class EnvironmentFault(TreadleError):
     """This machine is in the way: disk, port, memory, permission."""
+
+    may_pass = True
 
 
 class Interrupted(TreadleError):

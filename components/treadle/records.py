@@ -355,6 +355,11 @@ class Rollout(Record):
     answer: str | None = None
     latency_ms: float | None = None
 
+    @staticmethod
+    def key(run_id: str) -> str:
+        """Return the object store's key of a run's outcome."""
+        return f"runs/{run_id}/rollout.json"
+
 
 class Verdict(StrEnum):
     """What the feedback stage concludes."""

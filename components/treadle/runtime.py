@@ -1,12 +1,14 @@
 """The composition root: settings to adapters. The only place that chooses."""
 
 import hashlib
+import math
 import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from treadle.records import ModelVersion, Trial
 from treadle.search import SearchProblem
 
 if TYPE_CHECKING:
+    from treadle.adapters.kubernetes import Cluster
     from treadle.adapters.model_server import HttpServer
 
 
@@ -35,8 +38,6 @@ def object_store() -> ObjectStore:
         from treadle.adapters.s3 import S3Store
 
         return S3Store.from_settings(settings())
-    from pathlib import Path
-
     from treadle.adapters.filesystem import DirectoryStore
 
     return DirectoryStore(Path(chosen) if chosen else settings().home / "objects")
@@ -96,8 +97,23 @@ def version(model: str, number: int) -> ModelVersion:
     return found
 
 
+# Stands for the digest of whichever model serves when a step looks: a cluster's launcher doesn't
+# know it beforehand.
+CURRENT = "current"
+
+
+def champion_digest(model: str, digest: str) -> str:
+    """Return ``digest``, or the serving model's for CURRENT; empty where there is none."""
+    if digest != CURRENT:
+        return digest
+    found = registry().aliased(model, "champion")
+    return found.digest if found else ""
+
+
 def champion(model: str, digest: str) -> tuple[int, Bundle] | None:
-    """Return the champion that has ``digest``, with its number; None for an empty digest."""
+    """Return the champion that has ``digest`` (or CURRENT), with its number; None for an empty
+    digest."""
+    digest = champion_digest(model, digest)
     if not digest:
         return None
     number = next(v.version for v in registry().versions(model) if v.digest == digest)
@@ -127,8 +143,31 @@ def search_name(model: str, prepared: str, options: str) -> str:
 
 
 def cores() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many processors this process may use: a container's limit counts."""
+    every = (
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )
+    return max(1, math.ceil(min(len(every), _cpu_quota(Path("/sys/fs/cgroup")))))
+
+
+def _cpu_quota(root: Path) -> float:
+    """Return the processors that the cgroup at ``root`` grants (version 2, then 1); infinity
+    without a limit."""
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((root / file).read_text() for file in files).split()
+        except (OSError, ValueError):
+            continue  # another version, or no Linux
+        return float(quota) / float(period) if quota not in ("max", "-1") else math.inf
+    return math.inf
+
+
+def cluster(say: Callable[[str], None]) -> "Cluster":
+    """Return the Kubernetes cluster that the settings name; ``say`` is told of progress."""
+    from treadle.adapters.kubernetes import Cluster
+
+    chosen = settings()
+    return Cluster.connect(chosen.kube_context, chosen.namespace or "treadle", say)
 
 
 @contextmanager

@@ -223,6 +223,64 @@ class Feedback(Section):
         return self
 
 
+class Stage(StrEnum):
+    """The steps of the graphs."""
+
+    INGEST = "ingest"
+    VALIDATE = "validate"
+    PREPROCESS = "preprocess"
+    TRAIN = "train"
+    ANALYSE = "analyse"
+    REGISTER = "register"
+    DEPLOY = "deploy"
+    FEEDBACK = "feedback"
+
+
+_QUANTITY = r"^[0-9]+(\.[0-9]+)?([kMGT]i?)?$"
+
+
+class StepResources(Section):
+    """What a single step asks for instead."""
+
+    cpu: float | None = Field(default=None, gt=0, description="processors it is promised")
+    cpu_limit: float | None = Field(default=None, gt=0, description="... and may use at most")
+    memory: str | None = Field(default=None, pattern=_QUANTITY, description="as in 4Gi")
+    retries: int | None = Field(default=None, ge=0, le=10, description="tries after the first")
+
+
+class Resources(Section):
+    """What a step asks for on a cluster; on this machine it means nothing."""
+
+    cpu: float = Field(default=0.5, gt=0, description="processors that a step is promised")
+    cpu_limit: float = Field(default=2, gt=0, description="... and may use at most")
+    memory: str = Field(
+        default="3Gi", pattern=_QUANTITY, description="memory, promised and at most, as in 3Gi"
+    )
+    retries: int = Field(
+        default=2, ge=0, le=10, description="how often a step that was lost is tried again"
+    )
+    steps: dict[Stage, StepResources] = Field(
+        default_factory=dict,
+        description="other values for single steps, as in {train: {cpu_limit: 8, memory: 16Gi}}",
+    )
+
+    @model_validator(mode="after")
+    def _promise_within_limit(self) -> Self:
+        for stage in Stage:
+            asked = self.of(stage)
+            if asked.cpu > asked.cpu_limit:
+                raise ValueError(
+                    f"{stage.value} is promised {asked.cpu:g} processors (cpu), more than its "
+                    f"cpu_limit of {asked.cpu_limit:g}"
+                )
+        return self
+
+    def of(self, stage: Stage) -> "Resources":
+        """Return what one step asks for."""
+        own = self.steps.get(stage, StepResources()).model_dump(exclude_none=True)
+        return self.model_copy(update=own | {"steps": {}})
+
+
 class Spec(Section):
     """A model, from its table to its feedback."""
 
@@ -244,6 +302,7 @@ class Spec(Section):
     training: TrainingOptions = TrainingOptions()
     analysis: Analysis = Analysis()
     feedback: Feedback = Feedback()
+    resources: Resources = Resources()
 
     @model_validator(mode="after")
     def _target_is_no_feature(self) -> Self:

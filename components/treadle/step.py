@@ -66,7 +66,7 @@ def step(stage: str) -> Iterator[StepRun]:
         if known is None:
             _unexpected(stage, error)
             raise
-        _failed(stage, str(known), known.exit_code)
+        _failed(stage, str(known), known.exit_code, known.may_pass)
     except MemoryError:
         _failed(stage, "out of memory: give it a smaller table or a bigger machine", 1)
     except Exception as error:
@@ -76,9 +76,9 @@ def step(stage: str) -> Iterator[StepRun]:
         _failed(stage, "interrupted", INTERRUPTED)
 
 
-def _failed(stage: str, words: str, exit_code: int) -> NoReturn:
+def _failed(stage: str, words: str, exit_code: int, may_pass: bool = False) -> NoReturn:
     """End the process with a fault's words, in its log and for the launcher."""
-    _tell("failed", stage=stage, error=words, exit_code=exit_code)
+    _tell("failed", stage=stage, error=words, exit_code=exit_code, may_pass=may_pass)
     print(f"{stage}: {words}", file=sys.stderr, flush=True)
     sys.exit(exit_code)
 
@@ -93,7 +93,7 @@ def _unexpected(stage: str, error: Exception) -> None:
     """Tell of a fault that nobody foresaw; the traceback follows in the step's log."""
     words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     words += " (a fault in Treadle, or one it has no words for yet)"
-    _tell("failed", stage=stage, error=words, exit_code=1)
+    _tell("failed", stage=stage, error=words, exit_code=1, may_pass=False)
 
 
 class _ImportClock:

@@ -25,7 +25,8 @@ def training_arguments(
         "metric": spec.training.metric.value,
         "tuning_share": spec.training.tuning_share,
         "seed": spec.training.seed,
-        "spec": spec.model_dump_json(),
+        # What steps ask for on a cluster is no part of what makes a version.
+        "spec": spec.model_dump_json(exclude={"resources"}),
         "champion": champion,
         "run_id": run_id,
     }

@@ -117,9 +117,20 @@ def init(
 
 
 @app.command()
-def run(spec: SpecPath, home: Home = None, as_json: AsJson = False) -> None:
+def run(
+    spec: SpecPath,
+    home: Home = None,
+    as_json: AsJson = False,
+    as_events: Annotated[
+        bool, typer.Option("--events", help="Print each event as a line of JSON, for a job's log.")
+    ] = False,
+) -> None:
     """Run the whole pipeline here: table to served champion, or the gate's reasons."""
     _set_home(home)
+    if as_events:
+        from treadle_pipelines import job_log
+
+        sys.exit(job_log.run(spec))
     from rich.console import Console
 
     from treadle import runtime
@@ -157,6 +168,51 @@ def _print_run(summary: dict[str, Any]) -> None:
         print(f"answered:\n  {prediction['answer']}")
         print("\nserve it: treadle serve")
     print(f"report:   {summary['report']}")
+
+
+@app.command()
+def submit(
+    spec: SpecPath,
+    to: Annotated[
+        str | None, typer.Option(help="kfp or job. [kfp where it answers, else job]")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Show the run that is under way instead.")
+    ] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Start it, and don't wait for its end.")
+    ] = False,
+    every: Annotated[
+        str | None, typer.Option(help="Run again and again, as in 30m, 6h or 7d.")
+    ] = None,
+    cron: Annotated[
+        str | None, typer.Option(help="... by cron's five fields (UTC), as in '0 3 * * 1'.")
+    ] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="KFP's experiment. [the model's name]")
+    ] = None,
+    disk: Annotated[str, typer.Option(help="Size of a Job's lasting home.")] = "5Gi",
+    as_json: AsJson = False,
+) -> None:
+    """Run the same pipeline on a cluster: on Kubeflow Pipelines, or as one Kubernetes Job."""
+    _set_home(None)
+    from treadle_pipelines import spec_file
+    from treadle_pipelines import submit as submits
+
+    known = [each.value for each in submits.BackEnd]
+    if to is not None and to not in known:
+        raise SpecError(f"--to {to!r} is none of {', '.join(known)}")
+    options = submits.Options(
+        submits.BackEnd(to) if to else None, follow, detach, every, cron, experiment, disk
+    )
+    loaded = spec_file.load(spec)
+    try:
+        found, code = submits.run(loaded, options)
+    except KeyboardInterrupt:
+        raise Interrupted("detached: the run goes on in the cluster") from None
+    print(json.dumps(found, ensure_ascii=False) if as_json else submits.words(loaded.name, found))
+    if code:
+        sys.exit(code)
 
 
 @app.command(name="compile")

@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 
 from treadle.errors import SpecError, check_output, nearest, output_fault
+from treadle.runtime import CURRENT
 from treadle.spec import Spec
 from treadle.writing import written_aside
 from treadle_pipelines.arguments import feedback_arguments, training_arguments
@@ -21,17 +22,19 @@ def write(spec: Spec, graph: str, out: Path) -> None:
         warnings.simplefilter("ignore")
         from kfp import compiler
 
-        from treadle_pipelines import graphs
-    # On a cluster the run's name and the source's state are known only there.
+        from treadle_pipelines import graphs, kfp_platform
     arguments = (
-        training_arguments(spec, fingerprint="", champion="", run_id=spec.name)
-        if graph == "training"
-        else feedback_arguments(spec)
+        cluster_arguments(spec, spec.name) if graph == "training" else feedback_arguments(spec)
     )
+    whole = kfp_platform.on_cluster(getattr(graphs, f"{graph}_pipeline"), spec.resources)
     try:
         with written_aside(out) as aside:
-            compiler.Compiler().compile(
-                getattr(graphs, f"{graph}_pipeline"), str(aside), pipeline_parameters=arguments
-            )
+            compiler.Compiler().compile(whole, str(aside), pipeline_parameters=arguments)
     except OSError as error:
         raise output_fault(out, error) from error
+
+
+def cluster_arguments(spec: Spec, run_id: str) -> dict[str, object]:
+    """Return the training graph's arguments for a back end: what the source holds and which model
+    serves is known only there, so the steps that look at them do so anew each time."""
+    return training_arguments(spec, fingerprint="", champion=CURRENT, run_id=run_id)

@@ -38,6 +38,7 @@ def training_pipeline(
     """Ingest, validate, preprocess, train, analyse, register, deploy; return the version."""
     ingested = ingest_data(source=source, fingerprint=fingerprint)
     validated = validate_data(
+        model=model,
         snapshot=ingested.outputs["Output"],
         target=target,
         options=validation,
@@ -80,7 +81,10 @@ def training_pipeline(
     # The registry and the server are state outside the graph: these two look at it anew each time.
     registered.set_caching_options(False)
     deployed = deploy_model(
-        model=model, version=registered.output, evaluation=analysed.outputs["evaluation"]
+        model=model,
+        version=registered.output,
+        evaluation=analysed.outputs["evaluation"],
+        run_id=run_id,
     )
     deployed.set_caching_options(False)
     version: int = registered.output

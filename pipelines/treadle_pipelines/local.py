@@ -28,13 +28,13 @@ from treadle import runtime
 from treadle.config import Settings
 from treadle.errors import HOME_WAY_OUT, EnvironmentFault, TreadleError, from_os_error
 from treadle.progress import EVENTS_VARIABLE
-from treadle.spec import Spec
+from treadle.spec import Spec, Stage
 from treadle.step import INTERRUPTED, LAUNCHER_VARIABLE
 from treadle.writing import written_aside
 from treadle_pipelines import processes
 from treadle_pipelines.arguments import feedback_arguments, training_arguments
 
-STAGES = ("ingest", "validate", "preprocess", "train", "analyse", "register", "deploy", "feedback")
+STAGES = tuple(stage.value for stage in Stage)
 RUN_VARIABLE = "TREADLE_RUN_ID"
 FAMILY_EVERY_S = 1.0
 Event = dict[str, Any]
@@ -43,9 +43,10 @@ Event = dict[str, Any]
 class StepFailed(TreadleError):
     """A step ended with a fault that it put into words itself."""
 
-    def __init__(self, stage: str, words: str, exit_code: int) -> None:
+    def __init__(self, stage: str, words: str, exit_code: int, may_pass: bool = False) -> None:
         super().__init__(f"{stage}: {words}")
         self.exit_code = exit_code
+        self.may_pass = may_pass
 
 
 @dataclass
@@ -67,7 +68,7 @@ class Run:
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     times: list[StepTimes] = field(default_factory=list)
     under_way: str | None = None
-    failure: tuple[str, str, int] | None = None
+    failure: Event | None = None
     seconds: float = 0.0
     begin_registry: Callable[[], None] = lambda: None
 
@@ -187,13 +188,12 @@ def _failure(current: Run, settings: Settings, error: Exception) -> TreadleError
     """Find the failed step's own words; kfp only says that it failed."""
     time.sleep(0.3)  # the observer reads the last events
     log = current.directory / "run.log"
-    if current.failure:
-        stage, words, code = current.failure
-        if code == INTERRUPTED:
+    if failed := current.failure:
+        if failed["exit_code"] == INTERRUPTED:
             raise KeyboardInterrupt
-        return StepFailed(
-            stage, f"{words}; the log is {log}" if "a fault in" in words else words, code
-        )
+        words = failed["error"]
+        words = f"{words}; the log is {log}" if "a fault in" in words else words
+        return StepFailed(failed["stage"], words, failed["exit_code"], failed["may_pass"])
     check_home(settings)  # a full disk takes no last words either
     if isinstance(error, OSError):
         return _home_fault(settings, error)
@@ -266,7 +266,7 @@ def _take_in(current: Run, event: Event) -> None:
             current.under_way = None
             current.results[event["stage"]] = event["results"]
         case "failed":
-            current.failure = (event["stage"], event["error"], event["exit_code"])
+            current.failure = event
 
 
 def _add_up(current: Run, path: Path) -> None:

@@ -31,7 +31,7 @@ def analyse_model(
         options: The spec's section, as JSON.
         metric: The metric the gate compares.
         seed: For the bootstrap.
-        champion: Digest of the serving model; empty for none.
+        champion: Digest of the serving model; empty for none, "current" for whichever serves now.
         evaluation: What was found (records.Evaluation).
         metrics: The metrics, for the Kubeflow UI.
         page: The same, for a reader.

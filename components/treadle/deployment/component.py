@@ -7,7 +7,11 @@ from treadle.config import STEP_IMAGE
 
 @dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
 def deploy_model(
-    model: str, version: int, evaluation: dsl.Input[dsl.Artifact], rollout: dsl.Output[dsl.Artifact]
+    model: str,
+    version: int,
+    evaluation: dsl.Input[dsl.Artifact],
+    run_id: str,
+    rollout: dsl.Output[dsl.Artifact],
 ):
     """Promote a version whose gate said yes and prove that the model server answers with it.
 
@@ -15,14 +19,17 @@ def deploy_model(
         model: The model's name.
         version: The version's number in the registry.
         evaluation: What analysis found just now, and what its gate said (records.Evaluation).
+        run_id: The run's name, under which the outcome is found in the object store.
         rollout: What was done, with a request and its answer (records.Rollout).
     """
     from treadle.step import step
 
     with step("deploy") as run:
+        from pathlib import Path
+
         from treadle import runtime
         from treadle.deployment import rollout as rollouts
-        from treadle.records import Evaluation
+        from treadle.records import Evaluation, Rollout
 
         done = rollouts.run(
             runtime.version(model, version),
@@ -32,4 +39,5 @@ def deploy_model(
             runtime.serving,
         )
         done.write(rollout.path)
+        runtime.object_store().put_file(Rollout.key(run_id), Path(rollout.path))
         run.result(**done.model_dump())

@@ -9,6 +9,7 @@ from treadle.config import STEP_IMAGE
 
 @dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
 def validate_data(
+    model: str,
     snapshot: str,
     target: str,
     options: str,
@@ -20,10 +21,12 @@ def validate_data(
     profile.
 
     Args:
+        model: The model's name.
         snapshot: Digest of the rows.
         target: The column to predict.
         options: The spec's section, as JSON.
-        champion: Digest of the serving model, whose schema is enforced; empty for none.
+        champion: Digest of the serving model, whose schema is enforced; empty for none, "current"
+            for whichever serves now.
         quarantine: The rows set aside, as Parquet, with their reasons.
         page: What was found, for a reader.
     """
@@ -39,7 +42,8 @@ def validate_data(
 
         store = runtime.object_store()
         taken = snapshots.load(snapshot, store)
-        reference = bundle.profile_of(champion, store) if champion else None
+        serving = runtime.champion_digest(model, champion)
+        reference = bundle.profile_of(serving, store) if serving else None
         limits = Validation.model_validate_json(options)
         result = gate.run(taken, target, limits, reference, store, Path(quarantine.path))
         Path(page.path).write_text(pages.render(result, taken.rows, target), encoding="utf-8")

@@ -1,0 +1,158 @@
+"""``treadle submit``: choose the back end, start or schedule a run there, follow it to its end."""
+
+import re
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from rich.console import Console
+
+from treadle import runtime
+from treadle.errors import EnvironmentFault, GateRefused, SpecError, TreadleError
+from treadle.spec import Spec
+from treadle_pipelines import job, job_runs, kfp_runs
+from treadle_pipelines.display import shown
+
+UNITS_S = {"m": 60, "h": 3600, "d": 86400}
+
+
+class BackEnd(StrEnum):
+    """Where a run may be submitted to."""
+
+    KFP = "kfp"
+    JOB = "job"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says. ``every`` and ``cron`` make it recurring."""
+
+    to: BackEnd | None = None
+    follow: bool = False
+    detach: bool = False
+    every: str | None = None
+    cron: str | None = None
+    experiment: str | None = None
+    disk: str = "5Gi"
+
+    def __post_init__(self) -> None:
+        """Raise SpecError where they contradict each other or can't be meant."""
+        if self.every and self.cron:
+            raise SpecError("--every and --cron both say when: leave one out")
+        if self.follow and (self.detach or self.every or self.cron):
+            raise SpecError("--follow looks at a run that is under way: it goes with no other flag")
+        if self.every and not re.fullmatch(r"[1-9]\d*[mhd]", self.every):
+            raise SpecError(f"--every {self.every!r} is no interval: write 30m, 6h or 7d")
+        if self.cron and len(self.cron.split()) != 5:
+            raise SpecError(
+                f"--cron {self.cron!r} has {len(self.cron.split())} fields, cron has five: minute, "
+                "hour, day, month, weekday, as in '0 3 * * 1'"
+            )
+        if not re.fullmatch(r"[1-9]\d*[MGT]i?", self.disk):
+            raise SpecError(f"--disk {self.disk!r} is no size: write it as in 5Gi")
+
+
+def run(spec: Spec, options: Options) -> tuple[dict[str, Any], int]:
+    """Do what the command says; return what a machine wants to know of it, and the exit code."""
+    if choose(options.to) is BackEnd.KFP:
+        return _on_kfp(spec, options)
+    return _as_job(spec, options)
+
+
+def say(words: str) -> None:
+    """Tell of progress."""
+    print(f"  {words}", file=sys.stderr, flush=True)
+
+
+def choose(asked: BackEnd | None) -> BackEnd:
+    """Return the back end: the one asked for, else KFP where it answers, else a Job; say which.
+    Raises where the one that was asked for isn't there."""
+    url = runtime.settings().kfp_url
+    if asked is BackEnd.JOB:
+        return BackEnd.JOB
+    if url is None:
+        if asked is BackEnd.KFP:
+            raise SpecError("--to kfp needs TREADLE_KFP_URL, the address of Kubeflow Pipelines; "
+                            "--to job needs no more than the cluster")  # fmt: skip
+        say("no TREADLE_KFP_URL is set: submitting as a Kubernetes Job")
+        return BackEnd.JOB
+    if kfp_runs.answers(url):
+        say(f"Kubeflow Pipelines answers at {url}")
+        return BackEnd.KFP
+    if asked is BackEnd.KFP:
+        raise EnvironmentFault(
+            f"Kubeflow Pipelines doesn't answer at {url} (TREADLE_KFP_URL): start it or mend the "
+            "address; --to job needs no more than the cluster"
+        )
+    say(f"Kubeflow Pipelines doesn't answer at {url}: submitting as a Kubernetes Job")
+    return BackEnd.JOB
+
+
+def _as_job(spec: Spec, options: Options) -> tuple[dict[str, Any], int]:
+    cluster = runtime.cluster(say)
+    say(f"Kubernetes {job_runs.check(cluster)} at {cluster.address}, namespace {cluster.namespace}")
+    place = {"to": "job", "namespace": cluster.namespace}
+    if options.every or options.cron:
+        when = options.cron or job.schedule_of(options.every or "")
+        name = job_runs.schedule(cluster, spec, options.disk, when, say)
+        return place | {"cron_job": name, "schedule": when}, 0
+    if options.follow:
+        name = job_runs.attach(cluster, spec.name)
+    else:
+        name = job_runs.start(cluster, spec, options.disk, say)
+    if options.detach:
+        return place | {"job": name}, 0
+    say(f"Job {name}; Ctrl-C leaves it to itself")
+    with shown(Console(stderr=True)) as show:
+        done = job_runs.watch(cluster, name, show, say)
+    if done.summary is None:
+        failed = TreadleError(f"Job {name}: {done.error}")
+        failed.exit_code = done.exit_code
+        raise failed
+    return place | {"job": name} | done.summary, done.exit_code
+
+
+def _on_kfp(spec: Spec, options: Options) -> tuple[dict[str, Any], int]:
+    if options.follow:
+        raise SpecError("--follow is for Jobs: a run on Kubeflow Pipelines is followed in its UI")
+    kfp = kfp_runs.Kfp(runtime.settings().kfp_url or "")
+    experiment = options.experiment or spec.name
+    if options.every or options.cron:
+        interval_s = None
+        if options.every:
+            interval_s = int(options.every[:-1]) * UNITS_S[options.every[-1]]
+        made = kfp.schedule(spec, experiment, say, options.cron, interval_s)
+        return {"to": "kfp", "recurring_run": made, "experiment": experiment}, 0
+    run_id, name = kfp.start(spec, experiment, say)
+    found = {"to": "kfp", "run": name, "run_id": run_id, "link": kfp.link(run_id)}
+    say(f"run {name}: {kfp.link(run_id)}; Ctrl-C leaves it to itself")
+    if options.detach:
+        return found, 0
+    state = kfp.follow(run_id, say)
+    if state != "SUCCEEDED":
+        raise TreadleError(f"run {name} is {state.lower()}: {kfp.fault(run_id)}; its log: "
+                           f"{kfp.link(run_id)}")  # fmt: skip
+    done = kfp_runs.outcome(name)
+    return found | done.model_dump(), 0 if done.promoted else GateRefused.exit_code
+
+
+def words(model: str, found: dict[str, Any]) -> str:
+    """Return what a person wants to know of what was done."""
+    if "cron_job" in found:
+        return (
+            f"CronJob {found['cron_job']} runs {model} by {found['schedule']!r} (UTC)\n"
+            f"end it: kubectl -n {found['namespace']} delete cronjob {found['cron_job']}"
+        )
+    if "recurring_run" in found:
+        return f"recurring run {found['recurring_run']} in experiment {found['experiment']}"
+    if "version" not in found:
+        return str(found.get("link") or f"Job {found['job']} is started")
+    state = "champion" if found["promoted"] else "challenger; the champion stays"
+    lines = [f"{model} version {found['version']} is the {state}"]
+    lines += [f"  {reason}" for reason in found["reasons"]]
+    answered = found.get("prediction") or found
+    if found["promoted"]:
+        lines += [f"asked over HTTP:  POST {answered['server']}/v1/models/{model}/predict",
+                  f"  {answered['request']}", "answered:", f"  {answered['answer']}"]  # fmt: skip
+    return "\n".join(lines)

@@ -1,0 +1,128 @@
+"""A stand-in for the API of Kubeflow Pipelines 2.17, over real HTTP on the loopback. What it takes
+must fit the models of KFP's own client, and what it gives is made of them."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import kfp_server_api
+
+Object = dict[str, Any]
+API = "/apis/v2beta1"
+_PLAIN = kfp_server_api.ApiClient(kfp_server_api.Configuration())
+
+
+def as_model(name: str, body: Object) -> Any:
+    """Read a body as a model of KFP's client; refuse keys that it doesn't know."""
+    model = getattr(kfp_server_api, name)
+    unknown = set(body) - set(model.attribute_map.values())
+    assert not unknown, f"{name} has no {unknown}"
+
+    class Answer:
+        data = json.dumps(body)
+
+    return _PLAIN.deserialize(Answer(), name)
+
+
+class FakeKfp:
+    """``states`` are what a run is in, one a look; ``refuse`` is answered instead, where set."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.experiments: dict[str, str] = {}
+        self.runs: dict[str, Object] = {}
+        self.recurring: dict[str, Object] = {}
+        self.states: list[tuple[str, list[Object]]] = [("SUCCEEDED", [])]
+        self.refuse: tuple[int, object] | None = None
+        self.silent = 0
+
+    def handle(self, method: str, path: str, query: dict[str, str], body: Object) -> object:
+        """Answer one request."""
+        place = path.removeprefix(API).strip("/").split("/")
+        match (method, *place):
+            case ("GET", "healthz"):
+                return {"commit_sha": "fake", "multi_user": False}
+            case ("GET", "experiments"):
+                wanted = json.loads(query["filter"])["predicates"][0]["stringValue"]
+                found = [self._experiment(n) for n in self.experiments if n == wanted]
+                return {"experiments": found, "total_size": len(found)}
+            case ("POST", "experiments"):
+                made = as_model("V2beta1Experiment", body)
+                self.experiments[made.display_name] = f"e{len(self.experiments)}"
+                return self._experiment(made.display_name)
+            case ("POST", "runs"):
+                as_model("V2beta1Run", body)
+                run_id = f"r{len(self.runs)}"
+                self.runs[run_id] = body | {"run_id": run_id}
+                return self.runs[run_id]
+            case ("GET", "runs", run_id):
+                state, tasks = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+                whole = {"state": state, "run_details": {"task_details": tasks}}
+                as_model("V2beta1Run", self.runs[run_id] | whole)
+                return self.runs[run_id] | whole
+            case ("GET", "recurringruns"):
+                return {"recurringRuns": list(self.recurring.values())}
+            case ("POST", "recurringruns"):
+                as_model("V2beta1RecurringRun", body)
+                made_id = f"c{len(self.recurring)}"
+                self.recurring[made_id] = body | {"recurring_run_id": made_id}
+                return self.recurring[made_id]
+            case ("DELETE", "recurringruns", run_id):
+                del self.recurring[run_id]
+                return {}
+        raise AssertionError(f"KFP has no {method} {path}")
+
+    def _experiment(self, name: str) -> Object:
+        return {"experiment_id": self.experiments[name], "display_name": name}
+
+
+@contextmanager
+def start_fake_kfp() -> Iterator[FakeKfp]:
+    """Serve one on a free port of 127.0.0.1."""
+    kfp = FakeKfp()
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def _handle(self) -> None:
+            url = urlsplit(self.path)
+            length = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(length) or "null") if length else {}
+            if kfp.silent:
+                kfp.silent -= 1
+                self.close_connection = True
+                self.connection.close()
+                return
+            status, answer = 200, None
+            if kfp.refuse:
+                status, answer = kfp.refuse
+            else:
+                query = {key: values[0] for key, values in parse_qs(url.query).items()}
+                try:
+                    answer = kfp.handle(self.command, url.path, query, body)
+                except AssertionError as error:
+                    status, answer = 400, {"message": str(error)}
+            data = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = do_DELETE = _handle  # noqa: N815
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    kfp.url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield kfp
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,175 @@
+"""Submitting to Kubeflow Pipelines: by KFP's own client, against a stand-in that knows its
+endpoints and models."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fake_kfp import FakeKfp, start_fake_kfp
+from treadle import runtime
+from treadle.adapters.filesystem import DirectoryStore
+from treadle.config import Settings
+from treadle.errors import EnvironmentFault, SpecError, TreadleError
+from treadle.records import Rollout
+from treadle.spec import Spec
+from treadle_pipelines import kfp_runs, spec_file, submit
+from treadle_pipelines.submit import BackEnd, Options
+
+Object = dict[str, Any]
+ROOT = Path(__file__).parents[2]
+
+
+class S3Like(DirectoryStore):
+    def uri(self, key: str) -> str:
+        return f"s3://treadle/objects/{key}"
+
+
+@pytest.fixture(scope="module")
+def wine() -> Spec:
+    return spec_file.load(ROOT / "examples/wine/wine.yaml")
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeKfp]:
+    with start_fake_kfp() as running:
+        yield running
+
+
+@pytest.fixture
+def store(fake: FakeKfp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DirectoryStore:
+    made = S3Like(tmp_path / "objects")
+    chosen = Settings(home=tmp_path, kfp_url=fake.url)
+    monkeypatch.setattr(runtime, "settings", lambda: chosen)
+    monkeypatch.setattr(runtime, "object_store", lambda: made)
+    monkeypatch.setattr(kfp_runs, "POLL_S", 0.01)
+    return made
+
+
+def task(name: str, state: str, **more: Any) -> Object:
+    return {"display_name": name, "state": state, "start_time": "2026-11-26T07:00:00Z",
+            "end_time": "2026-11-26T07:00:12Z", **more}  # fmt: skip
+
+
+def decided(store: DirectoryStore, name: str, promoted: bool) -> None:
+    made = Rollout(model="wine", version=2, digest="d", promoted=promoted, reasons=["why"],
+                   server="http://server:3000", request="{}", answer="{}")  # fmt: skip
+    store.put_bytes(Rollout.key(name), made.model_dump_json().encode())
+
+
+@pytest.mark.parametrize(("promoted", "code"), [(True, 0), (False, 3)])
+def test_a_run_is_followed_and_its_outcome_is_the_exit_code(
+    fake: FakeKfp, store: DirectoryStore, wine: Spec, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, promoted: bool, code: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(kfp_runs, "run_name", lambda model: f"{model}-1")
+    decided(store, "wine-1", promoted)
+    fake.states = [
+        ("RUNNING", [task("root", "RUNNING"), task("ingest-data-driver", "SUCCEEDED"),
+                     task("ingest-data", "RUNNING")]),
+        ("SUCCEEDED", [task("ingest-data", "SUCCEEDED"), task("train-model", "SKIPPED")]),
+    ]  # fmt: skip
+    found, exit_code = submit.run(wine, Options(BackEnd.KFP))
+    assert exit_code == code
+    assert found["link"] == f"{fake.url}/#/runs/details/r0"
+    assert found["reasons"] == ["why"]
+    assert fake.experiments == {"wine": "e0"}
+    out, err = capsys.readouterr()
+    assert out == ""  # KFP's client prints links of its own
+    assert "ingest-data: running" in err
+    assert "ingest-data: succeeded after 12 s" in err
+    assert "driver" not in err
+    assert submit.words("wine", found).startswith("wine version 2 is the ch")
+
+
+def test_what_is_submitted_carries_the_spec_the_run_and_the_platform(
+    fake: FakeKfp, store: DirectoryStore, wine: Spec
+) -> None:
+    found, _ = submit.run(wine, Options(BackEnd.KFP, detach=True, experiment="vines"))
+    run = fake.runs["r0"]
+    assert fake.experiments == {"vines": "e0"}
+    assert run["experiment_id"] == "e0"
+    assert run["display_name"] == found["run"]
+    arguments = run["runtime_config"]["parameters"]
+    assert arguments["run_id"] == found["run"]
+    assert arguments["champion"] == runtime.CURRENT
+    path = json.loads(arguments["source"])["tables"]["data"]["path"]
+    assert path.startswith("s3://treadle/objects/sources/")
+    assert store.exists(path.removeprefix("s3://treadle/objects/"))
+    assert len(run["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]) == 7
+    assert "platforms" in run["pipeline_spec"]["platform_spec"]
+
+
+def test_a_recurring_run_takes_the_place_of_the_one_before(
+    fake: FakeKfp, store: DirectoryStore, wine: Spec
+) -> None:
+    submit.run(wine, Options(BackEnd.KFP, every="6h"))
+    (first,) = fake.recurring.values()
+    assert first["trigger"] == {"periodic_schedule": {"interval_second": "21600"}} or (
+        first["trigger"] == {"periodic_schedule": {"interval_second": 21600}}
+    )
+    fake.recurring["other"] = {"recurring_run_id": "other", "display_name": "somebody's"}
+    submit.run(wine, Options(BackEnd.KFP, cron="0 3 * * 1"))
+    left = {each["display_name"]: each for each in fake.recurring.values()}
+    assert set(left) == {"treadle-wine", "somebody's"}
+    assert left["treadle-wine"]["trigger"]["cron_schedule"]["cron"] == "0 0 3 * * 1"
+    assert left["treadle-wine"]["no_catchup"]
+    parameters = left["treadle-wine"]["runtime_config"]["parameters"]
+    assert parameters["run_id"] == "wine-[[ScheduledTime]]"
+
+
+def test_a_run_that_fails_names_the_step_and_where_its_log_is(
+    fake: FakeKfp, store: DirectoryStore, wine: Spec
+) -> None:
+    failed = task("validate-data", "FAILED", pod_name="p", error={"code": 2, "message": "exit 3"})
+    fake.states = [("FAILED", [failed])]
+    with pytest.raises(TreadleError, match=r"validate-data failed \(exit 3\).*/runs/details/r0"):
+        submit.run(wine, Options(BackEnd.KFP))
+
+
+def test_a_short_outage_is_waited_for_and_a_long_one_said(
+    fake: FakeKfp, store: DirectoryStore, wine: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kfp = kfp_runs.Kfp(fake.url)
+    run_id, _ = kfp.start(wine, "wine", lambda _: None)
+    fake.silent = 3
+    assert kfp.follow(run_id, lambda _: None) == "SUCCEEDED"
+    monkeypatch.setattr(kfp_runs, "OUTAGE_S", 0.0)
+    fake.refuse = (503, {"message": "upstream connect error"})
+    with pytest.raises(EnvironmentFault, match=r"in trouble: upstream connect error.*goes on"):
+        kfp.follow(run_id, lambda _: None)
+
+
+def test_what_kfp_refuses_is_said_in_its_words(
+    fake: FakeKfp, store: DirectoryStore, wine: Spec
+) -> None:
+    kfp = kfp_runs.Kfp(fake.url)
+    fake.refuse = (403, {"message": "User 'me' is not authorized"})
+    with pytest.raises(EnvironmentFault, match=r"refuses .*403.*not authorized"):
+        kfp.start(wine, "wine", lambda _: None)
+
+
+def test_an_outcome_that_cannot_be_read_here_is_no_guess(
+    fake: FakeKfp, store: DirectoryStore, wine: Spec
+) -> None:
+    with pytest.raises(TreadleError, match="the run is done, but what it decided"):
+        submit.run(wine, Options(BackEnd.KFP))
+
+
+def test_kfp_is_the_default_where_it_answers_and_a_job_where_not(
+    fake: FakeKfp, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], tmp_path: Path,
+) -> None:  # fmt: skip
+    assert submit.choose(None) is BackEnd.KFP
+    assert submit.choose(BackEnd.JOB) is BackEnd.JOB
+    fake.silent = 2
+    assert submit.choose(None) is BackEnd.JOB
+    assert "doesn't answer" in capsys.readouterr().err
+    with pytest.raises(EnvironmentFault, match="TREADLE_KFP_URL"):
+        submit.choose(BackEnd.KFP)
+    monkeypatch.setattr(runtime, "settings", lambda: Settings(home=tmp_path))
+    assert submit.choose(None) is BackEnd.JOB
+    with pytest.raises(SpecError, match="--to kfp needs TREADLE_KFP_URL"):
+        submit.choose(BackEnd.KFP)
