@@ -111,8 +111,11 @@ class Bundle:
 
     @classmethod
     def fetch(cls, digest: str, store: ObjectStore, threads: int = 1) -> Self:
-        """Open a stored bundle. Raises ModelError where it was altered or isn't whole."""
+        """Open a stored bundle. Raises ModelError where it is missing, altered or not whole."""
         names = [name for name in FILES if store.exists(key(digest, name))]
+        if not names:
+            place = store.uri(f"bundles/{digest}")
+            raise ModelError(f"bundle {digest} is missing: there is nothing at {place}")
         files = {name: store.local(key(digest, name)) for name in names}
         found = digest_of(files)
         if found != digest:

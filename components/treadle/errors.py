@@ -6,6 +6,7 @@
     ├── ModelError              exit 1   a model can't be trained, exported or loaded
     ├── StoreError              exit 1   the object store refused or lost something
     ├── RegistryError           exit 1   the registry refused or doesn't know
+    │   └── Overtaken           exit 1   somebody else's change came first
     ├── EnvironmentFault        exit 1   this machine: disk, port, memory, permission
     ├── Interrupted             exit 130 a person or the system said stop
     └── GateRefused             exit 3   a gate said no, with its reasons
@@ -52,6 +53,10 @@ class RegistryError(TreadleError):
     """The registry refused a change or doesn't know what it was asked for."""
 
     may_pass = True
+
+
+class Overtaken(RegistryError):
+    """Somebody else's change of the same model came first; nothing was changed."""
 
 
 class EnvironmentFault(TreadleError):

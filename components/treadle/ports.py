@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from treadle.records import ModelVersion, NewVersion
+from treadle.records import Change, ModelVersion, NewVersion
 
 
 class ObjectStore(Protocol):
@@ -57,3 +57,17 @@ class Registry(Protocol):
 
     def remove_alias(self, name: str, alias: str) -> None:
         """Take ``alias`` away; no error where there is none."""
+
+    def history(self, name: str) -> Sequence[Change]:
+        """Return the changes of a model's champion, oldest first. Raises RegistryError for an
+        unknown name."""
+
+    def change_champion(self, name: str, change: Change, position: int) -> None:
+        """Append ``change`` to the history as its entry number ``position`` (from 0) and point
+        ``champion`` where it says, ``challenger`` no longer there. Both or nothing: at each moment
+        there is one champion, and none only where the change says so. Raises Overtaken where the
+        history has an entry of that number already, RegistryError for an unknown version."""
+
+    def of_snapshot(self, digest: str) -> Sequence[ModelVersion]:
+        """Return every version of any model that was made from a snapshot, by name, newest
+        first."""

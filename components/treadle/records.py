@@ -342,6 +342,29 @@ class ModelVersion(NewVersion):
     aliases: list[str] = Field(default_factory=list)
 
 
+class ChangeKind(StrEnum):
+    """What happened to a model's champion. ``noticed``: it is another than the entry before says,
+    because a promotion was broken off or the alias was set elsewhere."""
+
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled back"
+    NOTICED = "noticed"
+
+
+class Change(Record):
+    """An entry of a model's history: the champion went from one version to another (None: there
+    was none). ``id`` tells it from any other."""
+
+    id: str
+    kind: ChangeKind
+    from_version: int | None
+    to_version: int | None
+    digest: str | None = Field(description="of the bundle it went to")
+    who: str
+    why: str
+    at: datetime
+
+
 class Rollout(Record):
     """What deployment did, with the proof: a request and the answer of the running server."""
 

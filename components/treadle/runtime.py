@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from treadle.bundle import Bundle
 from treadle.config import Settings
-from treadle.errors import RegistryError
+from treadle.errors import RegistryError, nearest
 from treadle.ports import ObjectStore, Registry
 from treadle.records import ModelVersion, Trial
 from treadle.search import SearchProblem
@@ -22,6 +22,10 @@ from treadle.search import SearchProblem
 if TYPE_CHECKING:
     from treadle.adapters.kubernetes import Cluster
     from treadle.adapters.model_server import HttpServer
+
+
+# As many digits of a digest name a version.
+DIGEST_DIGITS = 8
 
 
 @cache
@@ -87,14 +91,21 @@ def registry_beside() -> Iterator[Callable[[], None]]:
             waiting.join()
 
 
-def version(model: str, number: int) -> ModelVersion:
-    """Return a version by its number. Raises RegistryError where there is none."""
+def version(model: str, words: str | int) -> ModelVersion:
+    """Return a version by its number, semantic version or (the beginning of) its digest. Raises
+    RegistryError where there is none."""
+    wanted = str(words).removeprefix("v")
     versions = registry().versions(model)
-    found = next((v for v in versions if v.version == number), None)
-    if found is None:
-        known = ", ".join(str(v.version) for v in versions)
-        raise RegistryError(f"{model} has no version {number} (it has {known})")
-    return found
+    found = [v for v in versions if wanted in (str(v.version), v.semver)]
+    if not found and len(wanted) >= DIGEST_DIGITS:
+        found = [v for v in versions if v.digest.startswith(wanted)]
+    if not found:
+        names = [name for v in versions for name in (str(v.version), v.semver)]
+        known = ", ".join(f"{v.version} ({v.semver})" for v in versions[:20])
+        raise RegistryError(
+            f"{model} has no version {words}{nearest(wanted, names) or f' (it has {known})'}"
+        )
+    return found[0]
 
 
 # Stands for the digest of whichever model serves when a step looks: a cluster's launcher doesn't

@@ -36,6 +36,13 @@ Home = Annotated[
     typer.Option("--home", help="Directory of objects, registry and runs. [.treadle]"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+ModelName = Annotated[str, typer.Argument(metavar="NAME", help="The model.")]
+VersionWords = Annotated[
+    str,
+    typer.Argument(metavar="VERSION", help="Its number, semantic version or digest."),
+]
+Who = Annotated[str | None, typer.Option("--who", help="Who wants it. [your login name]")]
+Why = Annotated[str, typer.Option("--why", help="For the history.")]
 # Typer may bring a click of its own, so that click.UsageError needn't be this one.
 _UsageError: Any = typer.BadParameter.__base__
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec file.")]
@@ -243,8 +250,47 @@ def models(
 
 
 @app.command()
+def promote(
+    name: ModelName,
+    version: VersionWords,
+    who: Who = None,
+    why: Why = "",
+    override: Annotated[
+        bool, typer.Option("--override", help="Although the gate said no to it.")
+    ] = False,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a version the champion; running servers follow within seconds."""
+    _set_home(home)
+    from treadle_pipelines import champions
+
+    print(champions.promote(name, version, who, why, override, as_json))
+
+
+@app.command()
+def rollback(
+    name: ModelName, who: Who = None, why: Why = "", home: Home = None, as_json: AsJson = False
+) -> None:
+    """Restore the former champion, without a rebuild."""
+    _set_home(home)
+    from treadle_pipelines import champions
+
+    print(champions.rollback(name, who, why, as_json))
+
+
+@app.command()
+def history(name: ModelName, home: Home = None, as_json: AsJson = False) -> None:
+    """Show who changed the champion, when, why, from what to what."""
+    _set_home(home)
+    from treadle_pipelines import champions
+
+    print(champions.history(name, as_json))
+
+
+@app.command()
 def predict(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The model.")],
+    name: ModelName,
     table: Annotated[str, typer.Argument(metavar="INPUT", help="CSV, JSON lines or Parquet.")],
     out: Annotated[
         Path | None, typer.Option("-o", help="Parquet or CSV file; else CSV on stdout.")

@@ -1,6 +1,7 @@
 """What ``treadle models`` prints."""
 
 import json
+from datetime import datetime
 
 from treadle import runtime
 from treadle.records import ModelVersion
@@ -18,7 +19,7 @@ def of_all(as_json: bool) -> str:
         return f"no models in {home} yet: treadle run SPEC makes one (or name another --home)"
     rows = [["MODEL", "CHAMPION", "METRIC", "TRAINED"]]
     rows += [_row(name, version) for name, version in champions.items()]
-    return _columns(rows)
+    return columns(rows)
 
 
 def _brief(name: str, version: ModelVersion | None) -> dict[str, object]:
@@ -49,7 +50,7 @@ def of_model(name: str, as_json: bool) -> str:
     newest = versions[0].lineage
     return "\n".join(
         [
-            _columns(rows),
+            columns(rows),
             "",
             f"version {versions[0].version} comes from",
             f"  snapshot  {newest.snapshot.digest} ({newest.snapshot.rows:,} rows of "
@@ -68,10 +69,16 @@ def _metric(version: ModelVersion) -> str:
 
 
 def _when(version: ModelVersion) -> str:
-    return version.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
+    return local_time(version.created_at)
 
 
-def _columns(rows: list[list[str]]) -> str:
+def local_time(at: datetime) -> str:
+    """Return a time as the clock on this machine's wall shows it."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def columns(rows: list[list[str]]) -> str:
+    """Return rows as a table: the columns under each other."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(line.rstrip() for line in lines)

@@ -1,5 +1,6 @@
 """Servers that the contract suites share, started once a session."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,8 +8,14 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1]))  # for ``seaweed``, which other suites use too
+from treadle.adapters import mlflow_database
+from treadle.adapters.mlflow import MlflowRegistry
+from treadle.adapters.mlflow_sqlite import SqliteMlflowRegistry
+from treadle.ports import Registry
 
+sys.path.append(str(Path(__file__).parents[1]))  # for what other suites use too
+
+from registries import mlflow_server
 from seaweed import S3Server, start_seaweedfs
 
 BUCKET = "contract"
@@ -24,3 +31,38 @@ def seaweedfs() -> Iterator[S3Server]:
     ):
         server.client().make_bucket(BUCKET)
         yield server
+
+
+@pytest.fixture(scope="session", params=["read directly", "mlflow's client", "mlflow server"])
+def registry(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Registry]:
+    directory = tmp_path_factory.mktemp("registry")
+    if request.param == "read directly":
+        yield SqliteMlflowRegistry(directory / "mlflow.db", directory / "artifacts")
+    elif request.param == "mlflow's client":
+        yield MlflowRegistry(f"sqlite:///{directory}/mlflow.db", (directory / "a").as_uri())
+    else:
+        with mlflow_server(directory) as url:
+            yield MlflowRegistry(url)
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    path = tmp_path / "page.html"
+    path.write_text("<p>größer</p>", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def blank_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database with nothing in it, made once: it takes seconds."""
+    directory = tmp_path_factory.mktemp("blank")
+    mlflow_database.create(directory / "mlflow.db", directory / "artifacts")
+    return directory / "mlflow.db"
+
+
+@pytest.fixture
+def embedded(tmp_path: Path, blank_database: Path) -> SqliteMlflowRegistry:
+    shutil.copyfile(blank_database, tmp_path / "mlflow.db")
+    return SqliteMlflowRegistry(tmp_path / "mlflow.db", tmp_path / "artifacts")

@@ -3,19 +3,15 @@ MLflow server."""
 
 import contextlib
 import math
-import os
 import sqlite3
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
 
+from registries import new_version
 from treadle.adapters import mlflow_database
 from treadle.adapters.mlflow import MlflowRegistry
 from treadle.adapters.mlflow_sqlite import SqliteMlflowRegistry
@@ -23,97 +19,9 @@ from treadle.adapters.model_server import free_port
 from treadle.errors import RegistryError
 from treadle.ports import Registry
 from treadle.records import (
-    Decision,
-    Feature,
-    Kind,
-    Lineage,
     Metric,
     NewVersion,
-    Signature,
-    Snapshot,
-    Split,
-    Task,
 )
-
-
-def new_version(name: str, semver: str = "1.0.0", digest: str = "d" * 32) -> NewVersion:
-    """A version with everything that must come back."""
-    return NewVersion(
-        name=name,
-        semver=semver,
-        digest=digest,
-        source="s3://models/bundles/" + digest,
-        signature=Signature(
-            task=Task.BINARY,
-            target="gekündigt",
-            features=[Feature(name="größe", kind=Kind.NUMBER)],
-            classes=["ja", "nein"],
-        ),
-        metrics=[Metric(name="roc_auc", value=0.8, low=0.7, high=0.9, higher_is_better=True)],
-        decision=Decision(passed=True, reasons=["it's 'good'"]),
-        lineage=Lineage(
-            run_id="run-1",
-            snapshot=Snapshot(digest="s" * 32, rows=3, columns=[], size_bytes=9, source="a.csv"),
-            split=Split(
-                by="random", column=None, seed=0, train_rows=2, test_rows=1, tuning_rows=1,
-                held_out="h" * 32,
-            ),
-            spec='{"name": "x"}',
-            family="linear",
-            parameters={"regularisation": 0.5},
-            seed=0,
-            code="0",
-            commit=None,
-            python="3",
-            packages={},
-        ),
-    )  # fmt: skip
-
-
-@contextlib.contextmanager
-def mlflow_server(directory: Path) -> Iterator[str]:
-    """A real MLflow server on loopback."""
-    port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-               "--workers", "1", "--backend-store-uri", f"sqlite:///{directory}/server.db",
-               "--artifacts-destination", str(directory / "artifacts")]  # fmt: skip
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, cwd=directory, start_new_session=True
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            assert process.poll() is None, (directory / "log").read_text()
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(url + "/health", timeout=2)
-                break
-            time.sleep(0.1)
-        yield url
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(timeout=20)
-
-
-@pytest.fixture(scope="module", params=["read directly", "mlflow's client", "mlflow server"])
-def registry(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Registry]:
-    directory = tmp_path_factory.mktemp("registry")
-    if request.param == "read directly":
-        yield SqliteMlflowRegistry(directory / "mlflow.db", directory / "artifacts")
-    elif request.param == "mlflow's client":
-        yield MlflowRegistry(f"sqlite:///{directory}/mlflow.db", (directory / "a").as_uri())
-    else:
-        with mlflow_server(directory) as url:
-            yield MlflowRegistry(url)
-
-
-@pytest.fixture
-def page(tmp_path: Path) -> Path:
-    path = tmp_path / "page.html"
-    path.write_text("<p>größer</p>", encoding="utf-8")
-    return path
 
 
 def test_an_empty_registry_has_no_models_and_says_so(registry: Registry) -> None:
@@ -186,11 +94,6 @@ def test_a_server_that_does_not_answer_is_put_into_words(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(RegistryError, match=r"127\.0\.0\.1"):
         MlflowRegistry(f"http://127.0.0.1:{free_port()}").names()
-
-
-@pytest.fixture
-def embedded(tmp_path: Path) -> SqliteMlflowRegistry:
-    return SqliteMlflowRegistry(tmp_path / "mlflow.db", tmp_path / "artifacts")
 
 
 def test_what_is_written_directly_is_what_mlflow_reads(

@@ -2,18 +2,24 @@
 
 A version's record is the JSON of ``records.NewVersion`` in the tag RECORD; metrics, parameters and
 files are logged to an MLflow run, so that MLflow's UI shows them.
+
+A model's history is the parameters of a run of its own, which the model's tag HISTORY names:
+MLflow never lets a parameter be changed, in any of its databases, so an entry's number can be taken
+once. That is what makes a promotion over HTTP safe: the entry is written first, and who can't
+write it has been overtaken. Then the alias follows; a process that dies in between leaves the
+former champion in place, and the next change notices.
 """
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from treadle.errors import RegistryError, nearest
-from treadle.records import ModelVersion, NewVersion
+from treadle.errors import Overtaken, RegistryError, nearest
+from treadle.records import Change, ModelVersion, NewVersion
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
@@ -22,6 +28,11 @@ if TYPE_CHECKING:
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 RECORD = "treadle.record"
 EXPERIMENT = "treadle"
+HISTORY = "treadle.history"
+SNAPSHOT = "treadle.snapshot"
+CHAMPION, CHALLENGER = "champion", "challenger"
+_PAGE = 1000
+_UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
 
 class MlflowRegistry:
@@ -46,46 +57,49 @@ class MlflowRegistry:
     def names(self) -> Sequence[str]:
         """Return the names of all models, sorted."""
         with _in_words(self._uri):
-            return sorted(model.name for model in _pages(self._client.search_registered_models))
+            models = _pages(self._client.search_registered_models)
+            return sorted(model.name for model in models if _is_ours(model))
 
     def versions(self, name: str) -> Sequence[ModelVersion]:
         """Return every version of a model, newest first."""
-        with _in_words(self._uri):
-            aliases = self._aliases(name)
-            quoted = name.replace("'", "")
-            found = _pages(
-                lambda **page: self._client.search_model_versions(f"name='{quoted}'", **page)
-            )
-            known = [_record(version, aliases) for version in found if RECORD in version.tags]
+        quoted = name.replace("'", "")
+        known = self._search(f"name='{quoted}'")
         if not known:
             raise unknown_model(name, self.names())
         return sorted(known, key=lambda version: -version.version)
 
+    def of_snapshot(self, digest: str) -> Sequence[ModelVersion]:
+        """Return every version made from a snapshot, by name, newest first."""
+        quoted = digest.replace("'", "")
+        found = self._search(f"tags.`{SNAPSHOT}`='{quoted}'")
+        return sorted(found, key=lambda version: (version.name, -version.version))
+
+    def _search(self, wanted: str) -> list[ModelVersion]:
+        with _in_words(self._uri):
+            pages = _pages(partial(self._client.search_model_versions, wanted))
+            found = [version for version in pages if RECORD in version.tags]
+            # A search's versions come without their aliases.
+            models = {name: self._model(name) for name in {version.name for version in found}}
+            return [_record(version, _carried(models[version.name], version)) for version in found]
+
     def aliased(self, name: str, alias: str) -> ModelVersion | None:
         """Return the version that carries ``alias``, or None."""
-        if name not in self.names():
-            return None
-        with _in_words(self._uri):
-            aliases = self._aliases(name)
-            number = next((v for v, names in aliases.items() if alias in names), None)
-            if number is None:
-                return None
-            return _record(self._client.get_model_version(name, str(number)), aliases)
+        from mlflow.exceptions import MlflowException
 
-    def _aliases(self, name: str) -> dict[int, list[str]]:
-        found: dict[int, list[str]] = {}
-        if name in self.names():
-            model = self._client.get_registered_model(name)
-            for alias, version in model.aliases.items():
-                found.setdefault(int(version), []).append(alias)
-        return found
+        with _in_words(self._uri):
+            try:
+                found = self._client.get_model_version_by_alias(name, alias)
+            except MlflowException as error:
+                if error.error_code in _UNKNOWN:
+                    return None
+                raise
+        return _record(found, found.aliases) if RECORD in found.tags else None
 
     def register(self, new: NewVersion, files: Mapping[str, Path]) -> ModelVersion:
         """Add a version. It shows up last, whole, with its record."""
         with _in_words(self._uri):
             run_id = self._log_run(new, files)
-            if new.name not in self.names():
-                self._client.create_registered_model(new.name)
+            self._make_model(new.name)
             version = self._client.create_model_version(
                 new.name,
                 new.source,
@@ -93,7 +107,84 @@ class MlflowRegistry:
                 tags=tags_of(new),
                 description=f"{new.lineage.family}, {new.semver}",
             )
-            return _record(version, {})
+            return _record(version, [])
+
+    def _make_model(self, name: str) -> None:
+        """Make sure that the model is there, with a history. Only one of two that make it at once
+        succeeds; the other's history is dropped."""
+        from mlflow.exceptions import MlflowException
+
+        if self._model(name) is not None:
+            return
+        run_id = self._begin_history(name)
+        try:
+            self._client.create_registered_model(name, tags={HISTORY: run_id})
+        except MlflowException as error:
+            self._client.delete_run(run_id)
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _model(self, name: str) -> Any:
+        """Return MLflow's registered model, or None."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._client.get_registered_model(name)
+        except MlflowException as error:
+            if error.error_code in _UNKNOWN:
+                return None
+            raise
+
+    def _begin_history(self, name: str) -> str:
+        run = self._client.create_run(self.experiment(EXPERIMENT), run_name=f"{name}: history")
+        self._client.set_terminated(run.info.run_id)
+        return str(run.info.run_id)
+
+    def history(self, name: str) -> Sequence[Change]:
+        """Return the changes of a model's champion, oldest first."""
+        with _in_words(self._uri):
+            model = self._model(name)
+            if model is None:
+                raise unknown_model(name, self.names())
+            run_id = model.tags.get(HISTORY)
+            return self._entries(run_id) if run_id else []
+
+    def _entries(self, run_id: str) -> list[Change]:
+        return entries(self._client.get_run(run_id).data.params)
+
+    def change_champion(self, name: str, change: Change, position: int) -> None:
+        """Append ``change`` to the history, then point the aliases where it says."""
+        from mlflow.exceptions import MlflowException
+
+        with _in_words(self._uri):
+            if change.to_version is not None:
+                self._client.get_model_version(name, str(change.to_version))  # raises if unknown
+            run_id = self._client.get_registered_model(name).tags.get(HISTORY)
+            if run_id is None:  # a model that somebody made with MLflow's own tools
+                run_id = self._begin_history(name)
+                self._client.set_registered_model_tag(name, HISTORY, run_id)
+            try:
+                self._client.log_param(run_id, entry_key(position), change.model_dump_json())
+            except MlflowException as error:
+                if len(self._entries(run_id)) > position:
+                    raise overtaken(name, self._entries(run_id)[position]) from error
+                raise
+            self._follow(name, run_id)
+
+    def _follow(self, name: str, run_id: str) -> None:
+        """Point the aliases where the last entry says. It is looked at again afterwards: whoever
+        was slow here must not undo what came later."""
+        last = None
+        while last != (latest := self._entries(run_id)[-1]):
+            last = latest
+            if latest.to_version is None:
+                self._client.delete_registered_model_alias(name, CHAMPION)
+                continue
+            number = str(latest.to_version)
+            self._client.set_registered_model_alias(name, CHAMPION, number)
+            aliases = self._client.get_registered_model(name).aliases
+            if str(aliases.get(CHALLENGER)) == number:
+                self._client.delete_registered_model_alias(name, CHALLENGER)
 
     def experiment(self, name: str) -> str:
         """Return the id of an experiment; it is made where there is none."""
@@ -141,10 +232,43 @@ def unknown_model(name: str, names: Sequence[str]) -> RegistryError:
     return RegistryError(f"there is no model {name!r}{nearest(name, names) or known}")
 
 
-def _record(version: "MlflowVersion", aliases: Mapping[int, list[str]]) -> ModelVersion:
-    number = int(version.version)
+def overtaken(name: str, change: Change) -> Overtaken:
+    """Return the fault of a change that came second."""
+    return Overtaken(
+        f"the champion of {name} was changed by {change.who} at the same time: it is "
+        f"{_number(change.to_version)} now. Nothing else was changed; look at treadle history "
+        f"{name}, and say again what you want"
+    )
+
+
+def _number(version: int | None) -> str:
+    return "none" if version is None else f"version {version}"
+
+
+def entry_key(position: int) -> str:
+    """Return the parameter that holds an entry of the history."""
+    return f"{position:06d}"
+
+
+def entries(parameters: Mapping[str, str]) -> list[Change]:
+    """Return the history that a run's parameters hold, in order."""
+    return [Change.model_validate_json(parameters[key]) for key in sorted(parameters)]
+
+
+def _is_ours(model: Any) -> bool:
+    """Say whether a registered model has versions, and they are Treadle's."""
+    return any(RECORD in version.tags for version in model.latest_versions)
+
+
+def _carried(model: Any, version: "MlflowVersion") -> list[str]:
+    """Return the aliases that a version carries."""
+    aliases = {} if model is None else model.aliases
+    return [alias for alias, number in aliases.items() if int(number) == int(version.version)]
+
+
+def _record(version: "MlflowVersion", aliases: Sequence[str]) -> ModelVersion:
     created = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
-    return versioned(version.tags[RECORD], number, created, aliases.get(number, []))
+    return versioned(version.tags[RECORD], int(version.version), created, aliases)
 
 
 def tags_of(new: NewVersion) -> dict[str, str]:
@@ -153,7 +277,7 @@ def tags_of(new: NewVersion) -> dict[str, str]:
         RECORD: new.model_dump_json(),
         "treadle.digest": new.digest,
         "treadle.semver": new.semver,
-        "treadle.snapshot": new.lineage.snapshot.digest,
+        SNAPSHOT: new.lineage.snapshot.digest,
     }
 
 
@@ -170,7 +294,7 @@ def versioned(
 def _pages(search: Any) -> Iterator[Any]:
     token = None
     while True:
-        page = search(page_token=token)
+        page = search(max_results=_PAGE, page_token=token)
         yield from page
         token = page.token
         if not token:

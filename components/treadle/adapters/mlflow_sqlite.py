@@ -8,7 +8,6 @@ the work instead. What is written here is what that client would write: a test r
 through MLflow.
 """
 
-import math
 import shutil
 import sqlite3
 import time
@@ -20,45 +19,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from treadle.adapters import mlflow_database
+from treadle.adapters import mlflow_tables as tables
 from treadle.adapters.mlflow import (
-    EXPERIMENT,
+    CHALLENGER,
+    CHAMPION,
     RECORD,
+    SNAPSHOT,
     MlflowRegistry,
-    tags_of,
+    entries,
+    entry_key,
+    overtaken,
     unknown_model,
     versioned,
 )
+from treadle.adapters.mlflow_tables import WORKSPACE
 from treadle.errors import EnvironmentFault, RegistryError
 from treadle.ports import Registry
-from treadle.records import ModelVersion, NewVersion
+from treadle.records import Change, ModelVersion, NewVersion
 
-# All that is written or read; a column that MLflow added is fine as long as it may be left out.
-_COLUMNS = {
-    "runs": {
-        "run_uuid", "name", "source_type", "source_name", "entry_point_name", "user_id", "status",
-        "start_time", "end_time", "source_version", "lifecycle_stage", "artifact_uri",
-        "experiment_id",
-    },
-    "metrics": {"key", "value", "timestamp", "run_uuid", "step", "is_nan"},
-    "latest_metrics": {"key", "value", "timestamp", "run_uuid", "step", "is_nan"},
-    "params": {"key", "value", "run_uuid"},
-    "tags": {"key", "value", "run_uuid"},
-    "registered_models": {"name", "creation_time", "last_updated_time", "workspace"},
-    "model_versions": {
-        "name", "version", "creation_time", "last_updated_time", "description", "current_stage",
-        "source", "run_id", "status", "storage_location", "workspace",
-    },
-    "model_version_tags": {"key", "value", "name", "version", "workspace"},
-    "registered_model_aliases": {"alias", "version", "name", "workspace"},
-}  # fmt: skip
-_WORKSPACE = "default"
 _VERSIONS = """
 SELECT t.value, v.version, v.creation_time,
        (SELECT group_concat(a.alias) FROM registered_model_aliases a
         WHERE a.name = v.name AND a.version = v.version)
 FROM model_versions v JOIN model_version_tags t
   ON t.name = v.name AND t.version = v.version AND t.key = ?
-WHERE v.name = ? AND v.current_stage != 'Deleted_Internal'
+WHERE v.current_stage != 'Deleted_Internal'
 """
 _BUSY_S = 30.0
 
@@ -76,7 +61,11 @@ class SqliteMlflowRegistry(MlflowRegistry):
         with self._connected() as connection:
             if connection is None:
                 return super().names() if self._database.exists() else []
-            rows = connection.execute("SELECT name FROM registered_models ORDER BY name")
+            rows = connection.execute(
+                "SELECT DISTINCT name FROM model_version_tags WHERE workspace = ? AND key = ? "
+                "ORDER BY name",
+                (WORKSPACE, RECORD),
+            )
             return [name for (name,) in rows]
 
     def versions(self, name: str) -> Sequence[ModelVersion]:
@@ -84,7 +73,7 @@ class SqliteMlflowRegistry(MlflowRegistry):
         with self._connected() as connection:
             if connection is None and self._database.exists():
                 return super().versions(name)
-            query = f"{_VERSIONS} ORDER BY v.version DESC"
+            query = f"{_VERSIONS} AND v.name = ? ORDER BY v.version DESC"
             rows = connection.execute(query, (RECORD, name)).fetchall() if connection else []
         if not rows:
             raise unknown_model(name, self.names())
@@ -96,11 +85,24 @@ class SqliteMlflowRegistry(MlflowRegistry):
             if connection is None:
                 return super().aliased(name, alias) if self._database.exists() else None
             row = connection.execute(
-                f"{_VERSIONS} AND v.version = (SELECT version FROM registered_model_aliases "
-                "WHERE name = v.name AND alias = ?)",
+                f"{_VERSIONS} AND v.name = ? AND v.version = (SELECT version FROM "
+                "registered_model_aliases WHERE name = v.name AND alias = ?)",
                 (RECORD, name, alias),
             ).fetchone()
         return None if row is None else _version(row)
+
+    def of_snapshot(self, digest: str) -> Sequence[ModelVersion]:
+        """Return every version made from a snapshot, by name, newest first."""
+        with self._connected() as connection:
+            if connection is None:
+                return super().of_snapshot(digest) if self._database.exists() else []
+            rows = connection.execute(
+                f"{_VERSIONS} AND (v.name, v.version) IN (SELECT name, version FROM "
+                "model_version_tags WHERE workspace = ? AND key = ? AND value = ?) "
+                "ORDER BY v.name, v.version DESC",
+                (RECORD, WORKSPACE, SNAPSHOT, digest),
+            ).fetchall()
+        return [_version(row) for row in rows]
 
     def register(self, new: NewVersion, files: Mapping[str, Path]) -> ModelVersion:
         """Add a version, in one transaction."""
@@ -115,8 +117,9 @@ class SqliteMlflowRegistry(MlflowRegistry):
                 for name, path in files.items():
                     shutil.copyfile(path, shown / name)
                 now = _now_ms()
-                _insert_run(connection, run_id, new, shown.as_uri(), now)
-                version = _insert_version(connection, run_id, new, now)
+                tables.insert_model(connection, new.name, self._files.as_uri(), now)
+                tables.insert_run(connection, run_id, new, shown.as_uri(), now)
+                version = tables.insert_version(connection, run_id, new, now)
         except BaseException:
             shutil.rmtree(self._files / run_id, ignore_errors=True)
             raise
@@ -128,13 +131,7 @@ class SqliteMlflowRegistry(MlflowRegistry):
             if connection is None:
                 super().set_alias(name, alias, version)
                 return
-            there = connection.execute(
-                "SELECT 1 FROM model_versions WHERE name = ? AND version = ?", (name, version)
-            ).fetchone()
-            if there is None:
-                raise RegistryError(f"the registry refused: {name} has no version {version}")
-            row = {"alias": alias, "version": version, "name": name, "workspace": _WORKSPACE}
-            _insert(connection, "registered_model_aliases", row, "INSERT OR REPLACE")
+            _point(connection, name, alias, version)
 
     def remove_alias(self, name: str, alias: str) -> None:
         """Take ``alias`` away."""
@@ -142,14 +139,41 @@ class SqliteMlflowRegistry(MlflowRegistry):
             if connection is None:
                 super().remove_alias(name, alias)
                 return
-            connection.execute(
-                "DELETE FROM registered_model_aliases WHERE name = ? AND alias = ?", (name, alias)
-            )
+            _unpoint(connection, name, alias)
+
+    def history(self, name: str) -> Sequence[Change]:
+        """Return the changes of a model's champion, oldest first."""
+        with self._connected() as connection:
+            if connection is None and self._database.exists():
+                return super().history(name)
+            found = _history(connection, name) if connection else []
+        if not found and name not in self.names():
+            raise unknown_model(name, self.names())
+        return found
+
+    def change_champion(self, name: str, change: Change, position: int) -> None:
+        """Append ``change`` to the history and point the aliases, in one transaction."""
+        with self._writing() as connection:
+            if connection is None:
+                super().change_champion(name, change, position)
+                return
+            tables.insert_model(connection, name, self._files.as_uri(), _now_ms())
+            former = _history(connection, name)
+            if len(former) > position:
+                raise overtaken(name, former[position])
+            entry = {"key": entry_key(position), "value": change.model_dump_json()}
+            run_id = tables.history_run(connection, name)
+            tables.insert(connection, "params", {**entry, "run_uuid": run_id})
+            if change.to_version is None:
+                _unpoint(connection, name, CHAMPION)
+            else:
+                _point(connection, name, CHAMPION, change.to_version)
+                _unpoint(connection, name, CHALLENGER, change.to_version)
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection | None]:
         """Yield a connection in a transaction that is kept whole or not at all."""
-        with self._connected("rw") as connection:
+        with self._connected("written") as connection:
             if connection is None:
                 yield None
                 return
@@ -163,95 +187,65 @@ class SqliteMlflowRegistry(MlflowRegistry):
                 raise
 
     @contextmanager
-    def _connected(self, mode: str = "ro") -> Iterator[sqlite3.Connection | None]:
+    def _connected(self, done: str = "read") -> Iterator[sqlite3.Connection | None]:
         """Yield a connection, or None where the file or the known columns aren't there."""
         if not self._database.exists():
             yield None
             return
         try:
-            address = f"{self._database.absolute().as_uri()}?mode={mode}"
+            # Readers too: after a process was killed in a transaction, SQLite must undo what it
+            # left before anyone can read. Where the file is read-only, so is the connection.
+            address = f"{self._database.absolute().as_uri()}?mode=rw"
             with closing(
                 sqlite3.connect(address, uri=True, timeout=_BUSY_S, isolation_level=None)
             ) as connection:
-                yield connection if _is_known(connection) else None
+                yield connection if tables.is_known(connection) else None
         except sqlite3.Error as error:
             if "disk is full" in str(error):
                 words = "the disk is full: free some space, or name another place with --home"
                 raise EnvironmentFault(f"{self._database}: {words}") from error
-            done = "read" if mode == "ro" else "written"
             raise RegistryError(
-                f"the registry {self._database} can't be {done}: {error}"
+                f"the registry {self._database} can't be {done}: {_in_words(error)}"
             ) from error
 
 
-def _is_known(connection: sqlite3.Connection) -> bool:
-    """Say whether the tables have the columns we use, and want no others of us."""
-    for table, columns in _COLUMNS.items():
-        found = connection.execute(f"PRAGMA table_info({table})").fetchall()
-        names = {column[1] for column in found}
-        wanted = {column[1] for column in found if column[3] and column[4] is None}
-        if not columns <= names or not wanted <= columns:
-            return False
-    return True
-
-
-def _insert_run(
-    connection: sqlite3.Connection, run_id: str, new: NewVersion, artifacts: str, now: int
-) -> None:
-    """Log metrics and parameters as a run, which is where MLflow's UI shows them."""
-    (experiment,) = connection.execute(
-        "SELECT experiment_id FROM experiments WHERE name = ?", (EXPERIMENT,)
+def _point(connection: sqlite3.Connection, name: str, alias: str, version: int) -> None:
+    there = connection.execute(
+        "SELECT 1 FROM model_versions WHERE workspace = ? AND name = ? AND version = ? "
+        "AND current_stage != 'Deleted_Internal'",
+        (WORKSPACE, name, version),
     ).fetchone()
-    title = f"{new.name} {new.semver}"
-    run = {
-        "run_uuid": run_id, "name": title, "source_type": "UNKNOWN", "source_name": "",
-        "entry_point_name": "", "user_id": "unknown", "status": "FINISHED", "start_time": now,
-        "end_time": now, "source_version": "", "lifecycle_stage": "active",
-        "artifact_uri": artifacts, "experiment_id": experiment,
-    }  # fmt: skip
-    _insert(connection, "runs", run)
-    _insert(connection, "tags", {"key": "mlflow.runName", "value": title, "run_uuid": run_id})
-    for metric in new.metrics:
-        # MLflow's own way of keeping a nan.
-        nan = math.isnan(metric.value)
-        row = {
-            "key": metric.name, "value": 0.0 if nan else metric.value, "timestamp": now, "step": 0,
-            "is_nan": nan, "run_uuid": run_id,
-        }  # fmt: skip
-        _insert(connection, "metrics", row)
-        _insert(connection, "latest_metrics", row)
-    for key, value in {"family": new.lineage.family, **new.lineage.parameters}.items():
-        _insert(connection, "params", {"key": key, "value": str(value), "run_uuid": run_id})
+    if there is None:
+        raise RegistryError(f"the registry refused: {name} has no version {version}")
+    row = {"alias": alias, "version": version, "name": name, "workspace": WORKSPACE}
+    tables.insert(connection, "registered_model_aliases", row, "INSERT OR REPLACE")
 
 
-def _insert_version(connection: sqlite3.Connection, run_id: str, new: NewVersion, now: int) -> int:
-    model = {"name": new.name, "workspace": _WORKSPACE}
-    times: dict[str, object] = {"creation_time": now, "last_updated_time": now}
-    _insert(connection, "registered_models", {**model, **times}, "INSERT OR IGNORE")
+def _unpoint(
+    connection: sqlite3.Connection, name: str, alias: str, version: int | None = None
+) -> None:
+    """Take an alias away; only from ``version``, where one is given."""
     connection.execute(
-        "UPDATE registered_models SET last_updated_time = ? WHERE name = ?", (now, new.name)
+        "DELETE FROM registered_model_aliases WHERE workspace = ? AND name = ? AND alias = ? "
+        "AND version = coalesce(?, version)",
+        (WORKSPACE, name, alias, version),
     )
-    (last,) = connection.execute(
-        "SELECT coalesce(max(version), 0) FROM model_versions WHERE name = ?", (new.name,)
-    ).fetchone()
-    version = int(last) + 1
-    row = {
-        "version": version, "description": f"{new.lineage.family}, {new.semver}",
-        "current_stage": "None", "source": new.source, "run_id": run_id, "status": "READY",
-        "storage_location": new.source,
-    }  # fmt: skip
-    _insert(connection, "model_versions", {**model, **times, **row})
-    for key, value in tags_of(new).items():
-        tag = {"key": key, "value": value, "version": version}
-        _insert(connection, "model_version_tags", {**model, **tag})
-    return version
 
 
-def _insert(
-    connection: sqlite3.Connection, table: str, row: Mapping[str, object], verb: str = "INSERT"
-) -> None:
-    names, places = ", ".join(row), ", ".join("?" * len(row))
-    connection.execute(f"{verb} INTO {table} ({names}) VALUES ({places})", tuple(row.values()))
+def _history(connection: sqlite3.Connection, name: str) -> list[Change]:
+    run_id = tables.history_run(connection, name)
+    rows = connection.execute("SELECT key, value FROM params WHERE run_uuid = ?", (run_id,))
+    return entries(dict(rows.fetchall()))
+
+
+def _in_words(error: sqlite3.Error) -> str:
+    words = str(error)
+    if "locked" in words:
+        return (f"another process has kept it locked for {_BUSY_S:.0f} s; nothing was changed: try "
+                "again, or end what holds it")  # fmt: skip
+    if "readonly" in words:
+        return "it is read-only: make the file and its directory writable; nothing was changed"
+    return words
 
 
 def _version(row: tuple[Any, ...]) -> ModelVersion:

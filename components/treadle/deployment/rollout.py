@@ -7,12 +7,14 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from treadle.bundle import Bundle, same_answer
+from treadle.deployment import promotion
+from treadle.deployment.promotion import CHALLENGER, CHAMPION
 from treadle.errors import ModelError, TreadleError
 from treadle.ports import ObjectStore, Registry
-from treadle.records import Decision, ModelVersion, Rollout
+from treadle.records import ChangeKind, Decision, ModelVersion, Rollout
 
-CHAMPION, CHALLENGER = "champion", "challenger"
 PATIENCE_S = 30.0
+MOST_WORDS = 300
 
 
 class Server(Protocol):
@@ -51,16 +53,15 @@ def run(
     bundle = Bundle.fetch(version.digest, store)
     bundle.prove()
     former = registry.aliased(version.name, CHAMPION)
-    registry.set_alias(version.name, CHAMPION, version.version)
+    who, why = f"run {version.lineage.run_id}", decision.reasons[-1]
+    promotion.change(registry, version.name, ChangeKind.PROMOTED, version, who, why)
     try:
         with serving() as server:
             return _prove(version, decision, bundle, server)
-    except BaseException:
+    except BaseException as error:
         # Whatever went wrong, an interruption included: the former champion serves on.
-        if former is None:
-            registry.remove_alias(version.name, CHAMPION)
-        else:
-            registry.set_alias(version.name, CHAMPION, former.version)
+        why = f"it couldn't be served: {error or type(error).__name__}"[:MOST_WORDS]
+        promotion.change(registry, version.name, ChangeKind.ROLLED_BACK, former, who, why)
         raise
 
 

@@ -1,0 +1,89 @@
+"""What a person does to a model's champion: promote, roll back, look at its history."""
+
+import getpass
+import json
+
+from treadle import runtime
+from treadle.deployment import promotion
+from treadle.errors import SpecError
+from treadle.records import Change, ChangeKind
+from treadle_pipelines.listing import columns, local_time
+
+MOST_WORDS = 1000
+
+
+def promote(name: str, words: str, who: str | None, why: str, override: bool, as_json: bool) -> str:
+    """Make a version the champion; say what was done."""
+    version = runtime.version(name, words)
+    done = promotion.promote(
+        version,
+        runtime.registry(),
+        runtime.object_store(),
+        _who(who),
+        _why(why),
+        override=override,
+    )
+    if done is None and not as_json:
+        return f"{name} version {version.version} ({version.semver}) is the champion already"
+    return _told(name, done, as_json)
+
+
+def rollback(name: str, who: str | None, why: str, as_json: bool) -> str:
+    """Restore the former champion; say what was done."""
+    done = promotion.rollback(
+        name, runtime.registry(), runtime.object_store(), _who(who), _why(why)
+    )
+    return _told(name, done, as_json)
+
+
+def _told(name: str, done: Change | None, as_json: bool) -> str:
+    if as_json:
+        change = done.model_dump(mode="json") if done else None
+        return json.dumps({"model": name, "change": change}, ensure_ascii=False)
+    assert done is not None
+    former = "" if done.from_version is None else f", before it was version {done.from_version}"
+    return (
+        f"{name} version {done.to_version} is the champion{former}\n"
+        f"back to that: treadle rollback {name}"
+        if former and done.kind is not ChangeKind.ROLLED_BACK
+        else f"{name} version {done.to_version} is the champion{former}"
+    )
+
+
+def history(name: str, as_json: bool) -> str:
+    """Return a line a change, newest first."""
+    changes = runtime.registry().history(name)
+    if as_json:
+        found = [change.model_dump(mode="json") for change in changes]
+        return json.dumps({"model": name, "changes": found}, ensure_ascii=False)
+    if not changes:
+        return f"{name} never had a champion: the gate has let no version through yet"
+    rows = [["WHEN", "WHAT", "FROM", "TO", "WHO", "WHY"]]
+    rows += [
+        [
+            local_time(change.at), change.kind.value, _number(change.from_version),
+            _number(change.to_version), change.who, change.why or "no reason given",
+        ]
+        for change in reversed(changes)
+    ]  # fmt: skip
+    return columns(rows)
+
+
+def _number(version: int | None) -> str:
+    return "none" if version is None else str(version)
+
+
+def _who(given: str | None) -> str:
+    """Return who wants it: what was said, or the login name."""
+    if given is not None and not given.strip():
+        raise SpecError("--who is empty: say who wants it")
+    try:
+        return given.strip()[:MOST_WORDS] if given else getpass.getuser()
+    except (KeyError, OSError, ImportError) as error:
+        raise SpecError("this user has no login name: say with --who who wants it") from error
+
+
+def _why(given: str) -> str:
+    if len(given) > MOST_WORDS:
+        raise SpecError(f"--why has {len(given):,} characters: {MOST_WORDS:,} are the most")
+    return " ".join(given.split())
