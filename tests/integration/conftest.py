@@ -19,6 +19,11 @@ from typing import Any
 import pytest
 import yaml
 
+from treadle.adapters.filesystem import DirectoryStore
+from treadle.adapters.mlflow_sqlite import SqliteMlflowRegistry
+from treadle.bundle import Bundle, store_bundle
+from treadle.records import NewVersion
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 TREADLE = Path(sys.executable).with_name("treadle")
@@ -173,6 +178,23 @@ class Finished:
 def copied(finished: Finished, directory: Path) -> Path:
     """Copy a home, so that a test may change it."""
     return Path(shutil.copytree(finished.home, directory / "home"))
+
+
+def another_version(home: Path, registry: SqliteMlflowRegistry) -> str:
+    """Register the champion's model a second time in a bundle of its own; return its digest."""
+    champion = registry.aliased("wine", "champion")
+    assert champion is not None
+    rebuilt = home / "rebuilt"
+    shutil.copytree(home / "objects/bundles" / champion.digest, rebuilt)
+    reference = rebuilt / "reference.json"
+    reference.write_text(reference.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    bundle = Bundle.at(rebuilt)
+    source = store_bundle(bundle, DirectoryStore(home / "objects"))
+    fields = {name: getattr(champion, name) for name in NewVersion.model_fields}
+    registry.register(
+        NewVersion(**{**fields, "digest": bundle.digest, "source": source, "semver": "1.0.1"}), {}
+    )
+    return bundle.digest
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The model server over real HTTP."""
 
 import json
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import Finished, Server, copied, free_port, serving, started, wait_for
-from treadle.adapters.filesystem import DirectoryStore
 from treadle.adapters.mlflow_sqlite import SqliteMlflowRegistry
-from treadle.bundle import Bundle, store_bundle
-from treadle.records import NewVersion
 
 
 @pytest.fixture(scope="module")
@@ -126,23 +122,6 @@ def test_a_promotion_is_served_without_a_restart(tmp_path: Path, wine: Finished)
         wait_for(lambda: served() == (2, second), 5, "version 2 is served")
         registry.set_alias("wine", "champion", 1)
         wait_for(lambda: served() == (1, wine.summary["digest"]), 5, "version 1 is served again")
-
-
-def another_version(home: Path, registry: SqliteMlflowRegistry) -> str:
-    """Register the champion's model a second time in a bundle of its own; return its digest."""
-    champion = registry.aliased("wine", "champion")
-    assert champion is not None
-    rebuilt = home / "rebuilt"
-    shutil.copytree(home / "objects/bundles" / champion.digest, rebuilt)
-    reference = rebuilt / "reference.json"
-    reference.write_text(reference.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    bundle = Bundle.at(rebuilt)
-    source = store_bundle(bundle, DirectoryStore(home / "objects"))
-    fields = {name: getattr(champion, name) for name in NewVersion.model_fields}
-    registry.register(
-        NewVersion(**{**fields, "digest": bundle.digest, "source": source, "semver": "1.0.1"}), {}
-    )
-    return bundle.digest
 
 
 def test_an_altered_bundle_is_not_served(tmp_path: Path, wine: Finished) -> None:
