@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from conftest import Finished, Server, copied, free_port, serving, started, wait_for
+from conftest import (
+    Finished,
+    Server,
+    another_version,
+    copied,
+    free_port,
+    serving,
+    started,
+    wait_for,
+)
 from treadle.adapters.mlflow_sqlite import SqliteMlflowRegistry
 
 
