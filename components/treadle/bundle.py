@@ -4,6 +4,8 @@
     model.skops     scikit-learn's own, where ONNX can't be equal
     signature.json  records.Signature
     reference.json  records.Profile of the training rows
+    schema.json     records.Profile of all good rows, held-out ones included: what validation
+                    enforces on the next table
     golden.json     a few rows with their answers, to prove an installation
     MLmodel         the same bundle in MLflow's words
 
@@ -29,8 +31,9 @@ from treadle.signature import encode_rows, row_encoder
 
 ONNX, SKOPS = "model.onnx", "model.skops"
 SIGNATURE, REFERENCE, GOLDEN = "signature.json", "reference.json", "golden.json"
+SCHEMA = "schema.json"
 MLMODEL = "MLmodel"
-FILES = (ONNX, SKOPS, SIGNATURE, REFERENCE, GOLDEN, MLMODEL)
+FILES = (ONNX, SKOPS, SIGNATURE, REFERENCE, SCHEMA, GOLDEN, MLMODEL)
 # Answers of one graph on two machines may differ in the last bits.
 GOLDEN_TOLERANCE = 1e-4
 
@@ -230,9 +233,10 @@ def store_bundle(bundle: Bundle, store: ObjectStore) -> str:
     return store.uri(f"bundles/{bundle.digest}")
 
 
-def profile_of(digest: str, store: ObjectStore) -> Profile:
-    """Return the profile of a stored bundle's training rows."""
-    return Profile.model_validate_json(store.get_bytes(key(digest, REFERENCE)))
+def schema_of(digest: str, store: ObjectStore) -> tuple[Profile, Signature]:
+    """Return what the table of a stored bundle looked like, and what the bundle reads of it."""
+    known = Profile.model_validate_json(store.get_bytes(key(digest, SCHEMA)))
+    return known, Signature.model_validate_json(store.get_bytes(key(digest, SIGNATURE)))
 
 
 def digest_of(files: Mapping[str, Path]) -> str:

@@ -10,6 +10,7 @@ fit_x.npy fit_y.npy tuning_x.npy tuning_y.npy
                    on the first and scored on the second; the transformer behind them saw the
                    first only
 reference.json     records.Profile of the training rows, to compare later data with
+schema.json        records.Profile of all good rows, to enforce on later tables
 """
 
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ SPLIT = "split.json"
 RECIPE = "recipe.json"
 TRAIN = "train.parquet"
 REFERENCE = "reference.json"
+SCHEMA = "schema.json"
 
 Matrix = npt.NDArray[np.float32]
 Answers = npt.NDArray[np.float64] | npt.NDArray[np.int64]

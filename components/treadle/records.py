@@ -141,13 +141,40 @@ class Profile(Record):
         return next((c for c in self.columns if c.name == name), None)
 
 
+class Check(StrEnum):
+    """What validation looks for; the spec says how hard each is."""
+
+    RULES = "rules"
+    MISSING = "missing"
+    EXTRA = "extra"
+    REORDERED = "reordered"
+    RETYPED = "retyped"
+    OUT_OF_RANGE = "out_of_range"
+    NEW_CATEGORY = "new_category"
+    NULL_SHARE = "null_share"
+    DRIFT = "drift"
+    LEAK = "leak"
+    AFTER_PREDICTION = "after_prediction"
+    ODD = "odd"
+
+
+class Severity(StrEnum):
+    """What becomes of a check that fails: the row is set aside (or the run stops, where no row is
+    to blame), it is reported, or nothing."""
+
+    HARD = "hard"
+    SOFT = "soft"
+    OFF = "off"
+
+
 class Finding(Record):
-    """Something validation noticed, in words. A hard one stops the run or quarantines rows."""
+    """Something validation noticed, in words. A hard one stops the run; rows that a hard check set
+    aside are no finding, they are in the quarantine."""
 
     column: str | None
+    check: Check
     words: str
     hard: bool = False
-    rows: int = 0
 
 
 class Decision(Record):

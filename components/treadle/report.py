@@ -34,7 +34,7 @@ color:inherit}.tiles{display:flex;flex-wrap:wrap;gap:.8rem;margin:1rem 0}
 figure svg{max-width:100%;height:auto}figcaption{color:var(--soft);font-size:.88rem}
 pre{background:var(--card);padding:.8rem;overflow-x:auto;font-size:.85rem;border-radius:6px}
 nav a{margin-right:1rem}a{color:var(--mark)}svg.bars{height:26px;width:110px;display:block}
-svg.bars rect{fill:var(--mark)}
+svg.bars rect{fill:var(--mark)}svg.bars path{fill:none;stroke:var(--warn);stroke-width:1.4}
 """
 
 
@@ -87,18 +87,29 @@ def tiles(values: Sequence[tuple[str, str]]) -> str:
     return f'<div class="tiles">{inner}</div>'
 
 
-def bars(counts: Sequence[int], words: str) -> str:
-    """Return a tiny histogram; ``words`` describe it for who can't see it."""
-    most = max(counts, default=0) or 1
-    width = 110 / max(len(counts), 1)
-    rects = "".join(
-        f'<rect x="{i * width:.1f}" y="{26 - 25 * c / most:.1f}" width="{max(width - 1, 0.8):.1f}" '
-        f'height="{25 * c / most:.1f}"/>'
-        for i, c in enumerate(counts)
+def bars(counts: Sequence[int], words: str, before: Sequence[int] = ()) -> str:
+    """Return a tiny histogram; ``words`` describe it for who can't see it. With the counts of
+    ``before``, it shows shares: now as bars, then as a line over them."""
+    whole = [sum(values) or 1 for values in (counts, before)]
+    now, then = (
+        [n / size for n in values] for values, size in zip((counts, before), whole, strict=True)
     )
+    most = max([*now, *then], default=0) or 1
+    width = 110 / max(len(counts), 1)
+
+    def height(share: float) -> str:
+        return f"{26 - 25 * share / most:.1f}"
+
+    rects = "".join(
+        f'<rect x="{i * width:.1f}" y="{height(share)}" width="{max(width - 1, 0.8):.1f}" '
+        f'height="{25 * share / most:.1f}"/>'
+        for i, share in enumerate(now)
+    )
+    steps = "".join(f"V{height(share)}h{width:.1f}" for share in then)
+    line = f'<path d="M0 26{steps}V26"/>' if then else ""
     return (
         f'<svg class="bars" viewBox="0 0 110 26" role="img" aria-label="{escape(words)}">'
-        f"{rects}</svg>"
+        f"{rects}{line}</svg>"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from treadle.records import Kind, Task
+from treadle.records import Check, Kind, Severity, Task
 
 
 class Section(BaseModel):
@@ -71,6 +71,52 @@ def _as_text(value: object) -> object:
     return value
 
 
+def _not_false(value: object) -> object:
+    """Take YAML's false, which it reads where ``off`` is written, for the word."""
+    return "off" if value is False else value
+
+
+HowHard = Annotated[Severity, BeforeValidator(_not_false)]
+
+
+class Checks(Section):
+    """Each check: hard (sets the row aside, or stops where no row is to blame), soft, or off."""
+
+    rules: HowHard = Field(
+        default=Severity.HARD,
+        description="what `columns` states of values: kind, required, minimum, maximum, allowed",
+    )
+    missing: HowHard = Field(
+        default=Severity.HARD, description="a column that the champion reads is gone"
+    )
+    retyped: HowHard = Field(
+        default=Severity.HARD, description="values can't be read as what the column was before"
+    )
+    extra: HowHard = Field(default=Severity.SOFT, description="a column is new")
+    reordered: HowHard = Field(default=Severity.SOFT, description="columns changed places")
+    out_of_range: HowHard = Field(
+        default=Severity.SOFT, description="numbers lie beyond those seen before"
+    )
+    new_category: HowHard = Field(
+        default=Severity.SOFT, description="categories were never seen before"
+    )
+    null_share: HowHard = Field(
+        default=Severity.SOFT, description="the share of nulls moved by null_share_by"
+    )
+    drift: HowHard = Field(
+        default=Severity.SOFT, description="numbers or shares of categories moved by drift_at"
+    )
+    leak: HowHard = Field(
+        default=Severity.SOFT, description="a column by itself gives the target away"
+    )
+    after_prediction: HowHard = Field(
+        default=Severity.SOFT, description="values are from after the prediction_time"
+    )
+    odd: HowHard = Field(
+        default=Severity.SOFT, description="a column is empty, constant, an identifier, or has gaps"
+    )
+
+
 class ColumnRule(Section):
     """What you know of one column."""
 
@@ -84,6 +130,12 @@ class ColumnRule(Section):
     )
     allowed: list[Annotated[str, BeforeValidator(_as_text)]] | None = Field(
         default=None, description="quarantine any other value"
+    )
+    known_at: str | None = Field(
+        default=None, description="the column that says when this one's value became known"
+    )
+    checks: dict[Check, HowHard] = Field(
+        default_factory=dict, description="how hard checks are for this column"
     )
 
     @model_validator(mode="after")
@@ -100,10 +152,27 @@ class Validation(Section):
         default=0.05, ge=0, le=1, description="stop when a larger share of rows is quarantined"
     )
     min_rows: int = Field(default=50, ge=10, description="stop with fewer good rows than this")
+    null_share_by: float = Field(
+        default=0.01, gt=0, lt=1, description="a share of nulls that moved so far is told"
+    )
+    drift_at: float = Field(
+        default=0.2, gt=0, lt=1, description="a column that moved so far is told (Jensen-Shannon)"
+    )
+    prediction_time: str | None = Field(
+        default=None,
+        description="the column that says when each row is predicted: what is later isn't known",
+    )
+    checks: Checks = Checks()
     columns: dict[str, ColumnRule] = Field(
         default_factory=dict,
-        description="rules per column: kind, required, minimum, maximum, allowed",
+        description="rules per column: kind, required, minimum, maximum, allowed, known_at, checks",
     )
+
+    def severity(self, check: Check, column: str | None = None) -> Severity:
+        """Return how hard a check is, for a column where it has a word of its own."""
+        own = self.columns[column].checks if column in self.columns else {}
+        general: Severity = getattr(self.checks, check.value)
+        return own.get(check, general)
 
 
 class SplitBy(StrEnum):

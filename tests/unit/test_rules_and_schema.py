@@ -15,11 +15,13 @@ import pytest
 from treadle import snapshots
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.errors import DataError, GateRefused
-from treadle.records import ColumnProfile, Kind, Profile, Share
+from treadle.profile import TOP
+from treadle.records import Check, ColumnProfile, Kind, Profile, Share
 from treadle.spec import ColumnRule, Validation
 from treadle.validation import gate
 from treadle.validation.gate import Validated
-from treadle.validation.schema import enforce
+from treadle.validation.rules import row_checks
+from treadle.validation.schema import Known
 
 Columns = Mapping[str, Sequence[object] | np.ndarray | pa.Array]
 NORMAL = np.random.default_rng(0).normal(size=200)
@@ -39,12 +41,14 @@ class Gate:
         max_quarantined: float = 1.0,
         min_rows: int = 10,
         target: str = "y",
+        **options: Any,
     ) -> Validated:
         taken = snapshots.publish(pa.table(dict(columns)).to_reader(), "a table", self.store)
-        options = Validation(
-            columns=rules or {}, max_quarantined=max_quarantined, min_rows=min_rows
-        )
-        return gate.run(taken, target, options, champion, self.store, self.quarantine)
+        stated = {"columns": rules or {}, "max_quarantined": max_quarantined, "min_rows": min_rows}
+        features = {c.name for c in champion.columns} - {target} if champion else set[str]()
+        known = Known(champion, frozenset(features)) if champion else None
+        limits = Validation.model_validate(stated | options)
+        return gate.run(taken, target, limits, known, self.store, self.quarantine)
 
     def set_aside(self) -> pd.DataFrame:
         return pd.read_parquet(self.quarantine)
@@ -171,10 +175,12 @@ def test_too_many_bad_rows_stop_the_run_with_their_reasons(validate: Gate) -> No
     columns = {"y": NORMAL, "x": [None] * 11 + [1, 2, 3] * 63}
     rules = {"x": ColumnRule(required=True, maximum=2)}
     words = refusal(validate, columns=columns, rules=rules, max_quarantined=0.05)
+    (kept,) = validate.quarantine.parents[1].glob("objects/quarantine/*/*.parquet")
     assert words == (
-        "x is above 2 (63 rows); x is null (11 rows). So 74 of 200 rows (37.0%) are quarantined; "
-        "mend them, or raise validation.max_quarantined (5.0%)"
+        "x is above 2 (63 rows); x is null (11 rows). So 74 of 200 rows (37.0%) are quarantined "
+        f"(see file://{kept}); mend them, or raise validation.max_quarantined (5.0%)"
     )
+    assert kept.read_bytes() == validate.quarantine.read_bytes()
     assert len(validate.set_aside()) == 74
 
 
@@ -234,7 +240,7 @@ def test_a_number_that_gives_the_target_away_is_found_and_a_good_one_is_not(vali
     }
     (finding,) = validate(columns).findings
     assert finding.column == "pence" and not finding.hard
-    assert finding.words.startswith("pence gives the target away (correlation -1.0000)")
+    assert finding.words.startswith("pence gives the target away (rank correlation -1.0000)")
 
 
 def test_useless_columns_are_named(validate: Gate) -> None:
@@ -257,6 +263,7 @@ def test_useless_columns_are_named(validate: Gate) -> None:
 # The champion's schema
 
 
+KINDS = {"y": Kind.NUMBER, "code": Kind.CATEGORY}
 CHAMPION = {"y": NORMAL, "size": NORMAL[::-1] * 10, "code": ["a", "b"] * 100}
 
 
@@ -269,13 +276,37 @@ def test_a_column_that_the_champion_reads_and_is_gone_stops_the_run(validate: Ga
     champion = validate(CHAMPION).profile
     gone = {name: values for name, values in CHAMPION.items() if name != "code"}
     words = refusal(validate, columns=gone, champion=champion)
-    assert ": code is missing; the champion reads it as a category" in words
+    assert words.startswith("code is missing; the champion reads it as a category. Mend the table,")
+    assert "(validation.checks.missing, or for one column)" in words
 
 
-def test_a_column_of_another_type_stops_the_run(validate: Gate) -> None:
+def test_a_category_that_is_stored_as_numbers_is_read_as_before(validate: Gate) -> None:
     champion = validate(CHAMPION).profile
-    words = refusal(validate, columns=CHAMPION | {"code": NORMAL}, champion=champion)
-    assert ": code is a number; it was a category" in words
+    found = validate(CHAMPION | {"code": NORMAL}, champion=champion)
+    column = found.profile.column("code")
+    assert column is not None and column.kind is Kind.CATEGORY
+    words = "code is stored as a number; it is read as a category, as before"
+    assert words in [finding.words for finding in found.findings]
+
+
+def test_a_number_of_which_some_became_text_stays_a_number(validate: Gate) -> None:
+    champion = validate(CHAMPION).profile
+    sizes = [*map(str, CHAMPION["size"][:-3]), "n/a", "?", None]
+    changed = CHAMPION | {"size": sizes}
+    hard = validate(changed, champion=champion)
+    assert hard.quarantined == {"size is not a number, as it was before": 2}
+    assert hard.accepted.rows == 198
+    for severity in ("soft", "off"):
+        kept = validate(changed, champion=champion, checks={"retyped": severity})
+        assert kept.accepted.rows == 200
+        column = kept.profile.column("size")
+        assert column is not None and (column.kind, column.nulls) == (Kind.NUMBER, 3)
+        words = [f.words for f in kept.findings if f.check is Check.RETYPED]
+        told = ["size is not a number, as it was before: 2 rows (1.0%); taken for null",
+                "size is stored as a category; it is read as a number, as before"]  # fmt: skip
+        assert words == (told if severity == "soft" else [])
+        texts = pq.read_table(validate.store.local(kept.accepted.data_key))["size"].to_pylist()
+        assert texts[-4:] == [sizes[-4], None, None, None]
 
 
 def test_a_column_that_now_is_empty_is_no_other_type(validate: Gate) -> None:
@@ -294,13 +325,13 @@ def test_new_values_wider_ranges_more_nulls_and_new_columns_are_told(validate: G
         "extra": [1, 2] * 100,
     }
     found = validate(changed, champion=champion).findings
-    low = f"{NORMAL[1:].min() * 10:g}"
     was = f"{NORMAL.min() * 10:g} to {NORMAL.max() * 10:g}"
     assert [f.words for f in found if not f.hard] == [
-        f"size runs from {low} to 5000, was {was}",
-        "code is null in 10.0% of rows, was 0.0%",
-        "code has 1 values never seen before: zebra",
+        f"size lies outside {was}, all seen before: 1 row (0.5%)",
+        "code is a value never seen before: 90 rows (45.0%), as zebra",
         "extra is new in this table",
+        "code is null in 10.0% of rows, was 0.0%",
+        "code moved by 0.73: b: 50.0% of rows before, 0.0% now",
     ]
     assert not any(f.hard for f in found)
 
@@ -309,11 +340,17 @@ def test_a_rare_value_beyond_the_commonest_is_not_taken_for_a_new_one() -> None:
     def codes(values: range) -> Profile:
         shares = [Share(value=str(value), count=5) for value in values]
         column = ColumnProfile(
-            name="code", kind=Kind.CATEGORY, rows=999, nulls=0, distinct=80, top=shares[:50]
+            name="code", kind=Kind.CATEGORY, rows=999, nulls=0, distinct=1_200, top=shares[:TOP]
         )
         return Profile(rows=999, columns=[column])
 
-    assert enforce(codes(range(20, 90)), codes(range(80))) == []
+    known = Known(codes(range(1_200)), frozenset({"code"}))
+    assert row_checks("y", Validation(), KINDS, KINDS, known)[2:] == []
+    few = Known(codes(range(9)).model_copy(update={}), frozenset({"code"}))
+    few.schema.columns[0] = few.schema.columns[0].model_copy(update={"distinct": 9})
+    assert [c.check for c in row_checks("y", Validation(), KINDS, KINDS, few)[2:]] == [
+        Check.NEW_CATEGORY
+    ]
 
 
 def test_the_quarantine_keeps_every_column_and_type(validate: Gate) -> None:

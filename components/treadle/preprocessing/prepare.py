@@ -61,6 +61,7 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     signature.write(out / prepared.SIGNATURE)
     split.write(out / prepared.SPLIT)
+    profile.write(out / prepared.SCHEMA)
     _write_training(training, tuning, signature, profile, options, seed, out)
     _write_reference(table.filter(pa.array(~parts.held_out)), profile, out)
     return split

@@ -54,6 +54,7 @@ def write_bundle(
     (out / bundle.ONNX).write_bytes(onnx_export.export(pipeline, signature))
     signature.write(out / bundle.SIGNATURE)
     shutil.copyfile(directory / prepared.REFERENCE, out / bundle.REFERENCE)
+    shutil.copyfile(directory / prepared.SCHEMA, out / bundle.SCHEMA)
     probes = probe_rows(columns, signature)
     parity = _compare(pipeline, out, probes, answers, signature)
     if not parity.passed:

@@ -39,19 +39,24 @@ def validate_data(
         from treadle.spec import Validation
         from treadle.validation import gate
         from treadle.validation import page as pages
+        from treadle.validation.schema import Known
 
         store = runtime.object_store()
         taken = snapshots.load(snapshot, store)
         serving = runtime.champion_digest(model, champion)
-        reference = bundle.profile_of(serving, store) if serving else None
+        known = None
+        if serving:
+            before, signature = bundle.schema_of(serving, store)
+            known = Known(before, frozenset(signature.names))
         limits = Validation.model_validate_json(options)
-        result = gate.run(taken, target, limits, reference, store, Path(quarantine.path))
+        result = gate.run(taken, target, limits, known, store, Path(quarantine.path))
         Path(page.path).write_text(pages.render(result, taken.rows, target), encoding="utf-8")
         digests = (result.accepted.digest, profiles.keep(result.profile, store))
         run.result(
             page=page.path,
             accepted=result.accepted.rows,
             quarantined=taken.rows - result.accepted.rows,
+            quarantine=result.set_aside,
             findings=[finding.words for finding in result.findings],
         )
     return digests

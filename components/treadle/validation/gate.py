@@ -1,128 +1,125 @@
-"""The gate before training: profile the snapshot, set bad rows aside, stop where too much is
-wrong."""
+"""The gate before training: profile the snapshot, set bad rows aside, hold it against the
+champion's table, stop where too much is wrong."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import duckdb
 import pyarrow.parquet as pq
 
-from treadle import snapshots
+from treadle import drift
 from treadle.errors import DataError, GateRefused, nearest
 from treadle.kinds import kinds_of
 from treadle.ports import ObjectStore
-from treadle.profile import as_number, connected, profile, single
-from treadle.records import Finding, Kind, Profile, Snapshot
+from treadle.profile import connected, profile
+from treadle.records import (
+    Check,
+    ColumnDrift,
+    Finding,
+    Kind,
+    Profile,
+    Severity,
+    Snapshot,
+)
 from treadle.spec import Validation
-from treadle.validation import rules, schema
-
-GIVES_AWAY = 0.999
+from treadle.validation import leaks, quarantine, rules, schema
+from treadle.validation.rules import RowCheck
+from treadle.validation.schema import Known
 
 
 @dataclass(frozen=True)
 class Validated:
-    """What validation leaves: the rows to learn from, what was set aside and what was noticed."""
+    """What validation leaves: the rows to learn from, what was set aside (and where it lies), what
+    was noticed, and how each column stands to the champion's table."""
 
     accepted: Snapshot
     profile: Profile
     findings: list[Finding]
     quarantined: dict[str, int]
+    set_aside: str | None = None
+    drifts: list[ColumnDrift] = field(default_factory=list)
+    known: Known | None = None
 
 
 def run(
     snapshot: Snapshot,
     target: str,
     options: Validation,
-    reference: Profile | None,
+    known: Known | None,
     store: ObjectStore,
-    quarantine: Path,
+    aside: Path,
 ) -> Validated:
-    """Validate a snapshot; write the rows set aside, with their reasons, to ``quarantine``.
+    """Validate a snapshot; write the rows set aside, with their reasons, to ``aside``.
 
     Raises DataError where the target can't be learned, GateRefused where too many rows were set
-    aside or the champion's schema is broken.
+    aside or a hard check of a column failed.
     """
     path = store.local(snapshot.data_key)
-    kinds = _kinds(path, target, options)
+    inferred, kinds = _kinds(path, target, options, known)
+    checks = rules.row_checks(target, options, kinds, inferred, known)
     with connected() as connection:
         connection.read_parquet(str(path)).create_view("snapshot")
-        reasons = rules.reasons_sql(target, options.columns, kinds)
-        quarantined = _set_aside(connection, reasons, quarantine)
-        accepted = _accept(connection, snapshot, reasons, quarantined, store)
-    _refuse_if_too_few(snapshot, accepted, quarantined, options)
-    found = profile(store.local(accepted.data_key), kinds)
+        counts = rules.count(connection, checks)
+        failed = {check: n for check, n in zip(checks, counts, strict=True) if n}
+        hard = {c.words: n for c, n in failed.items() if c.severity is Severity.HARD}
+        hard = dict(sorted(hard.items(), key=lambda item: (-item[1], item[0])))
+        quarantine.set_aside(connection, list(failed), aside)
+        kept = quarantine.keep(aside, snapshot, store) if hard else None
+        try:
+            accepted = quarantine.accept(connection, snapshot, list(failed), store)
+        except DataError as error:
+            why = f"{_reasons(hard)}{_place(kept)}"
+            raise GateRefused(f"every row was quarantined, none is left: {why}") from error
+    _refuse_if_too_few(snapshot, accepted, hard, kept, options)
+    good = store.local(accepted.data_key)
+    found = profile(good, kinds)
     _check_target(found, target)
-    findings = schema.inspect(found, target) + _leaks(store.local(accepted.data_key), found, target)
-    if reference is not None:
-        findings += schema.enforce(found, reference)
-    broken = [finding.words for finding in findings if finding.hard]
-    if broken:
-        raise GateRefused(
-            f"the table doesn't fit the champion's schema: {'; '.join(broken)}. Mend the table, "
-            "say how to read the column in validation.columns, or give the model a new name to "
-            "start afresh"
-        )
-    return Validated(accepted, found, findings, quarantined)
+    drifts = _compare(good, found, known) if known else []
+    findings = _soft(failed, snapshot, found, known) + schema.inspect(found, target, options)
+    findings += _leaks(good, found, target, options)
+    findings += schema.enforce(found, known, drifts, options, inferred) if known else []
+    _refuse_if_broken(findings)
+    return Validated(accepted, found, findings, hard, kept, drifts, known)
 
 
-def _kinds(path: Path, target: str, options: Validation) -> dict[str, Kind]:
+def _kinds(
+    path: Path, target: str, options: Validation, known: Known | None
+) -> tuple[dict[str, Kind], dict[str, Kind]]:
+    """Return how each column's type would be read, and how it is: as the spec states, else as the
+    champion reads it, else by its type."""
     table = pq.read_schema(path)
-    for name in [target, *options.columns]:
+    wanted = {target: "the target"}
+    wanted |= dict.fromkeys(options.columns, "validation.columns")
+    wanted |= {r.known_at: "known_at" for r in options.columns.values() if r.known_at}
+    if options.prediction_time:
+        wanted[options.prediction_time] = "validation.prediction_time"
+    for name, role in wanted.items():
         if name not in table.names:
-            known = ", ".join(table.names[:30])
-            role = "the target" if name == target else "validation.columns"
+            columns = ", ".join(table.names[:30])
             raise DataError(
                 f"{role}: there is no column {name!r}{nearest(name, table.names)} "
-                f"(columns: {known})"
+                f"(columns: {columns})"
             )
-    return kinds_of(table, {name: rule.kind for name, rule in options.columns.items()})
-
-
-def _set_aside(
-    connection: duckdb.DuckDBPyConnection, reasons: str, quarantine: Path
-) -> dict[str, int]:
-    """Write the bad rows; return how many rows each reason concerns."""
-    bad = connection.sql(
-        f"SELECT *, array_to_string({reasons}, '; ') AS quarantined_because FROM snapshot "
-        f"WHERE len({reasons}) > 0"
-    )
-    quarantine.parent.mkdir(parents=True, exist_ok=True)
-    bad.write_parquet(str(quarantine), compression="zstd")
-    counted = connection.sql(
-        f"SELECT reason, count(*) AS n FROM (SELECT unnest({reasons}) AS reason FROM snapshot) "
-        "GROUP BY reason ORDER BY n DESC, reason"
-    )
-    return dict(counted.fetchall())
-
-
-def _accept(
-    connection: duckdb.DuckDBPyConnection,
-    snapshot: Snapshot,
-    reasons: str,
-    quarantined: dict[str, int],
-    store: ObjectStore,
-) -> Snapshot:
-    if not quarantined:
-        return snapshot
-    good = connection.sql(f"SELECT * FROM snapshot WHERE len({reasons}) = 0")
-    try:
-        return snapshots.publish(
-            good.to_arrow_reader(65_536), f"good rows of snapshot {snapshot.digest}", store
-        )
-    except DataError as error:
-        why = _reasons(quarantined)
-        raise GateRefused(f"every row was quarantined, none is left: {why}") from error
+    stated = {name: rule.kind for name, rule in options.columns.items()}
+    before = {c.name: c.kind for c in known.schema.columns if c.nulls < c.rows} if known else {}
+    inferred = kinds_of(table, {})
+    return inferred, {
+        name: stated.get(name) or before.get(name, kind) for name, kind in inferred.items()
+    }
 
 
 def _refuse_if_too_few(
-    snapshot: Snapshot, accepted: Snapshot, quarantined: dict[str, int], options: Validation
+    snapshot: Snapshot,
+    accepted: Snapshot,
+    quarantined: dict[str, int],
+    kept: str | None,
+    options: Validation,
 ) -> None:
     bad = snapshot.rows - accepted.rows
     why = _reasons(quarantined)
     if bad / snapshot.rows > options.max_quarantined:
         raise GateRefused(
             f"{why}. So {bad:,} of {snapshot.rows:,} rows ({bad / snapshot.rows:.1%}) are "
-            f"quarantined; mend them, or raise validation.max_quarantined "
+            f"quarantined{_place(kept)}; mend them, or raise validation.max_quarantined "
             f"({options.max_quarantined:.1%})"
         )
     if accepted.rows < options.min_rows:
@@ -132,8 +129,30 @@ def _refuse_if_too_few(
         )
 
 
-def _reasons(quarantined: dict[str, int]) -> str:
-    return "; ".join(f"{words} ({count:,} rows)" for words, count in quarantined.items())
+def _reasons(quarantined: dict[str, int], most: int = 8) -> str:
+    shown = [f"{words} ({_rows(count)})" for words, count in [*quarantined.items()][:most]]
+    more = len(quarantined) - len(shown)
+    return "; ".join(shown + ([f"and {more} more reasons"] if more else []))
+
+
+def _place(kept: str | None) -> str:
+    return f" (see {kept})" if kept else ""
+
+
+def _refuse_if_broken(findings: list[Finding]) -> None:
+    broken = [finding for finding in findings if finding.hard]
+    if not broken:
+        return
+    checks = ", ".join(dict.fromkeys(f"validation.checks.{f.check}" for f in broken))
+    before = any(f.check in _AGAINST_CHAMPION for f in broken)
+    afresh = ", or give the model a new name to start afresh" if before else ""
+    raise GateRefused(
+        f"{'; '.join(f.words for f in broken)}. Mend the table, or make it soft ({checks}, or for "
+        f"one column){afresh}"
+    )
+
+
+_AGAINST_CHAMPION = {Check.MISSING, Check.EXTRA, Check.REORDERED, Check.NULL_SHARE, Check.DRIFT}
 
 
 def _check_target(found: Profile, target: str) -> None:
@@ -147,27 +166,58 @@ def _check_target(found: Profile, target: str) -> None:
         )
 
 
-def _leaks(path: Path, found: Profile, target: str) -> list[Finding]:
-    """Name numbers that give the target away by correlating with it almost perfectly."""
-    column = found.column(target)
-    numbers = [
-        c.name
-        for c in found.columns
-        if c.kind is Kind.NUMBER and c.name != target and c.distinct > 1
-    ]
-    if column is None or column.kind is not Kind.NUMBER or not numbers:
-        return []
-    answer = as_number(target, Kind.NUMBER)
-    parts = ", ".join(f"corr({as_number(name, Kind.NUMBER)}, {answer})" for name in numbers)
+def _compare(path: Path, found: Profile, known: Known) -> list[ColumnDrift]:
+    """Compare the good rows with the champion's table, column by column."""
+    now = {column.name: column.kind for column in found.columns}
+    shared = [c for c in known.schema.columns if now.get(c.name) is c.kind]
     with connected() as connection:
         connection.read_parquet(str(path)).create_view("data")
-        row = single(connection, f"SELECT {parts} FROM data")
+        return drift.compare(connection, shared, found.rows)
+
+
+def _soft(
+    failed: dict[RowCheck, int], snapshot: Snapshot, found: Profile, known: Known | None
+) -> list[Finding]:
+    """Put into words what soft checks of rows came to."""
+    findings = []
+    for check, rows in failed.items():
+        if check.severity is not Severity.SOFT:
+            continue
+        words = f"{check.words}: {_rows(rows)} ({_share(rows, snapshot.rows)})"
+        if check.check is Check.NEW_CATEGORY and known:
+            words += f", as {', '.join(_new_values(check.column, found, known.schema))}"
+        if check.unread:
+            words += "; taken for null"
+        findings.append(Finding(column=check.column, check=check.check, words=words))
+    return findings
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} rows" if count != 1 else "1 row"
+
+
+def _share(rows: int, of: int) -> str:
+    return f"{rows / of:.1%}" if rows / of >= 0.001 else "less than 0.1%"
+
+
+def _new_values(name: str, found: Profile, before: Profile) -> list[str]:
+    now, was = found.column(name), before.column(name)
+    seen = {share.value for share in was.top} if was else set()
+    return [share.value[:40] for share in now.top if share.value not in seen][:3] if now else []
+
+
+def _leaks(path: Path, found: Profile, target: str, options: Validation) -> list[Finding]:
+    judged = [c.name for c in found.columns]
+    if all(options.severity(Check.LEAK, name) is Severity.OFF for name in judged):
+        return []
     return [
         Finding(
             column=name,
-            words=f"{name} gives the target away (correlation {value:.4f}): is it known at the "
-            "time of prediction? If not, put it into preprocessing.exclude",
+            check=Check.LEAK,
+            words=f"{name} gives the target away ({why}): is it known at the time of prediction? "
+            "If not, put it into preprocessing.exclude",
+            hard=options.severity(Check.LEAK, name) is Severity.HARD,
         )
-        for name, value in zip(numbers, row, strict=True)
-        if value is not None and abs(value) > GIVES_AWAY
+        for name, why in leaks.find(path, found, target).items()
+        if options.severity(Check.LEAK, name) is not Severity.OFF
     ]

@@ -1,42 +1,130 @@
-"""Rules for rows: which rows are quarantined, and why."""
+"""Checks of rows: which rows fail, and why. Each is one SQL condition, so that all of them are
+counted in one pass."""
 
-from treadle.profile import as_number, as_read, as_text, quoted, text
-from treadle.records import Kind
-from treadle.spec import ColumnRule
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import duckdb
+
+from treadle.kinds import is_identifier
+from treadle.profile import as_number, as_read, as_text, quoted, single, text
+from treadle.records import Check, ColumnProfile, Kind, Severity
+from treadle.spec import ColumnRule, Validation
+from treadle.validation.schema import Known
 
 
-def reasons_sql(target: str, rules: dict[str, ColumnRule], kinds: dict[str, Kind]) -> str:
-    """Return the SQL of a list of reasons, empty for a good row."""
-    kind = kinds[target]
+@dataclass(frozen=True)
+class RowCheck:
+    """One check of rows. ``unread`` says that a failing value can't be read: where the row stays,
+    the value is taken for null."""
+
+    column: str
+    check: Check
+    words: str
+    condition: str
+    severity: Severity
+    unread: bool = False
+
+
+def row_checks(
+    target: str,
+    options: Validation,
+    kinds: Mapping[str, Kind],
+    inferred: Mapping[str, Kind],
+    known: Known | None,
+) -> list[RowCheck]:
+    """Return every check of rows that isn't off. ``kinds`` says how columns are read, ``inferred``
+    how their types alone would be."""
+    checks = [*_target_checks(target, kinds[target])]
+    for name, rule in options.columns.items():
+        severity = options.severity(Check.RULES, name)
+        for words, condition, unread in _stated(name, rule, kinds[name]):
+            checks.append(RowCheck(name, Check.RULES, words, condition, severity, unread))
+    for column in known.schema.columns if known else []:
+        if column.name in kinds:
+            stated = options.columns.get(column.name, ColumnRule()).kind is not None
+            retyped = not stated and inferred[column.name] is not column.kind
+            checks += _known_checks(column, options, retyped)
+    checks += _time_checks(target, options, kinds)
+    # What can't be read must be found even where nobody wants to hear of it.
+    return [check for check in checks if check.severity is not Severity.OFF or check.unread]
+
+
+def _target_checks(target: str, kind: Kind) -> Iterator[RowCheck]:
     unread = f"{quoted(target)} IS NOT NULL AND {as_read(target, kind)} IS NULL"
-    checks = [
-        _check(f"{quoted(target)} IS NULL", f"{target} (the target) is null"),
-        _check(unread, f"{target} (the target) is not a finite {kind}"),
-    ]
-    for name, rule in rules.items():
-        checks += _column_checks(name, rule, kinds[name])
-    return f"list_filter([{', '.join(checks)}], lambda reason: reason IS NOT NULL)"
+    for words, condition in [
+        (f"{target} (the target) is null", f"{quoted(target)} IS NULL"),
+        (f"{target} (the target) is not a finite {kind}", unread),
+    ]:
+        yield RowCheck(target, Check.RULES, words, condition, Severity.HARD)
 
 
-def _column_checks(name: str, rule: ColumnRule, kind: Kind) -> list[str]:
-    checks = []
+def _stated(name: str, rule: ColumnRule, kind: Kind) -> Iterator[tuple[str, str, bool]]:
+    """Yield the words and the condition of each rule that the spec states for a column."""
     if rule.kind is not None:
-        unread = f"{quoted(name)} IS NOT NULL AND {as_read(name, kind)} IS NULL"
-        checks.append(_check(unread, f"{name} is not a {kind}"))
+        yield f"{name} is not a {kind}", _unread(name, kind), True
     if rule.required:
-        checks.append(_check(f"{as_read(name, kind)} IS NULL", f"{name} is null"))
+        yield f"{name} is null", f"{as_read(name, kind)} IS NULL", False
     if rule.minimum is not None:
         below = f"{as_number(name, kind)} < {rule.minimum!r}"
-        checks.append(_check(below, f"{name} is below {rule.minimum:g}"))
+        yield f"{name} is below {rule.minimum:g}", below, False
     if rule.maximum is not None:
         above = f"{as_number(name, kind)} > {rule.maximum!r}"
-        checks.append(_check(above, f"{name} is above {rule.maximum:g}"))
+        yield f"{name} is above {rule.maximum:g}", above, False
     if rule.allowed is not None:
         allowed = ", ".join(text(value) for value in rule.allowed)
-        unknown = f"{as_text(name)} NOT IN ({allowed})"
-        checks.append(_check(unknown, f"{name} is none of the allowed values"))
-    return checks
+        unknown = f"{as_text(name)} NOT IN ({allowed})" if allowed else f"{as_text(name)} NOTNULL"
+        yield f"{name} is none of the allowed values", unknown, False
 
 
-def _check(condition: str, words: str) -> str:
-    return f"CASE WHEN {condition} THEN {text(words)} END"
+def _unread(name: str, kind: Kind) -> str:
+    return f"{quoted(name)} IS NOT NULL AND {as_read(name, kind)} IS NULL"
+
+
+def _known_checks(column: ColumnProfile, options: Validation, retyped: bool) -> Iterator[RowCheck]:
+    """Yield what the champion's table says of a column's values. Times are left out: later rows
+    are later."""
+    name, kind = column.name, column.kind
+    if retyped:
+        severity = options.severity(Check.RETYPED, name)
+        words = f"{name} is not a {kind}, as it was before"
+        yield RowCheck(name, Check.RETYPED, words, _unread(name, kind), severity, unread=True)
+    if kind is Kind.NUMBER and column.minimum is not None and column.maximum is not None:
+        value = as_number(name, kind)
+        severity = options.severity(Check.OUT_OF_RANGE, name)
+        words = f"{name} lies outside {column.minimum:g} to {column.maximum:g}, all seen before"
+        outside = f"({value} < {column.minimum!r} OR {value} > {column.maximum!r})"
+        yield RowCheck(name, Check.OUT_OF_RANGE, words, outside, severity)
+    if column.top and column.distinct <= len(column.top) and not is_identifier(column):
+        value = as_read(name, kind)
+        severity = options.severity(Check.NEW_CATEGORY, name)
+        seen = ", ".join(text(share.value) for share in column.top)
+        words = f"{name} is a value never seen before"
+        yield RowCheck(name, Check.NEW_CATEGORY, words, f"{value} NOT IN ({seen})", severity)
+
+
+def _time_checks(target: str, options: Validation, kinds: Mapping[str, Kind]) -> Iterator[RowCheck]:
+    """Yield what must not be later than the prediction time: a column of times itself, or the time
+    that the spec names as when a column's value became known."""
+    predicted = options.prediction_time
+    if predicted is None:
+        return
+    known_at = {name: rule.known_at for name, rule in options.columns.items() if rule.known_at}
+    times = {
+        name: name for name, kind in kinds.items() if kind is Kind.TIME and name != target
+    } | known_at
+    at = as_number(predicted, Kind.TIME)
+    for name, since in times.items():
+        if name == predicted:
+            continue
+        clock = "" if since == name else f" (known at {since})"
+        words = f"{name}{clock} is later than {predicted}, the time of prediction"
+        later = f"{as_number(since, Kind.TIME)} > {at}"
+        severity = options.severity(Check.AFTER_PREDICTION, name)
+        yield RowCheck(name, Check.AFTER_PREDICTION, words, later, severity)
+
+
+def count(connection: duckdb.DuckDBPyConnection, checks: list[RowCheck]) -> list[int]:
+    """Return how many rows of the view ``snapshot`` fail each check, in one pass."""
+    wanted = ", ".join(f"count(*) FILTER ({check.condition})" for check in checks)
+    return [int(n) for n in single(connection, f"SELECT {wanted} FROM snapshot")]
