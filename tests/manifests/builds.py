@@ -123,6 +123,8 @@ def _ray_head(name: str, namespace: str, spec: Document) -> Pod:
 
 
 def choices() -> list[tuple[str, ...]]:
-    """None of the components, each, each pair, and all: those that go together."""
-    few = chain.from_iterable(combinations(COMPONENTS, count) for count in (0, 1, 2))
-    return sorted({*few, tuple(COMPONENTS)})
+    """None of the components, each, each pair, and all: those that go together. What others patch
+    comes first, as their READMEs ask."""
+    ordered = sorted(COMPONENTS, key=lambda name: (name != "network-policies", name))
+    few = chain.from_iterable(combinations(ordered, count) for count in (0, 1, 2))
+    return sorted({*few, tuple(ordered)})

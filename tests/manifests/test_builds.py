@@ -19,3 +19,37 @@ def test_components_go_together(
 def test_every_component_says_what_it_is_for(name: str) -> None:
     text = (MANIFESTS / "components" / name / "README.md").read_text("utf-8")
     assert f"components/{name}" in text
+
+
+@pytest.mark.parametrize(
+    ("component", "service", "port"),
+    [("external-s3", "seaweedfs", 443), ("external-database", "postgres", 5432)],
+)
+def test_what_is_outside_is_not_deployed_and_can_be_reached(
+    composed: Callable[[Sequence[str]], Build], component: str, service: str, port: int
+) -> None:
+    build = composed(["network-policies", component])
+    assert service not in {document["metadata"]["name"] for document in build.documents}
+    policy = build.named("NetworkPolicy", "mlflow")["spec"]
+    outside = [rule for rule in policy["egress"] if "ipBlock" in rule["to"][0]]
+    assert [each["port"] for rule in outside for each in rule["ports"]] == [port]
+
+
+def test_spot_nodes_get_workers_and_never_the_head(
+    composed: Callable[[Sequence[str]], Build],
+) -> None:
+    spec = composed(["spot-workers"]).named("RayCluster", "ray")["spec"]
+    (group,) = spec["workerGroupSpecs"]
+    assert group["template"]["spec"]["tolerations"][0]["key"] == "treadle/spot"
+    assert "tolerations" not in spec["headGroupSpec"]["template"]["spec"]
+
+
+def test_gpu_workers_are_a_group_beside_the_others(
+    composed: Callable[[Sequence[str]], Build],
+) -> None:
+    spec = composed(["gpu-workers"]).named("RayCluster", "ray")["spec"]
+    limits = [
+        group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        for group in spec["workerGroupSpecs"]
+    ]
+    assert [each.get("nvidia.com/gpu") for each in limits] == [None, "1"]

@@ -228,6 +228,13 @@ def test_the_server_never_drops_a_request(overlay: Build) -> None:
     assert overlay.named("PodDisruptionBudget", "server")["spec"]["maxUnavailable"] == 1
 
 
+def test_an_autoscaler_has_somebody_to_scale_and_the_say_over_it(overlay: Build) -> None:
+    for autoscaler in overlay.of("HorizontalPodAutoscaler"):
+        target = autoscaler["spec"]["scaleTargetRef"]
+        assert "replicas" not in overlay.named(target["kind"], target["name"])["spec"]
+        assert autoscaler["spec"]["minReplicas"] >= 2
+
+
 def test_a_cluster_of_two_cores_and_8_gb_is_enough(kind: Build) -> None:
     # kubeadm's own pods ask for 850m and 240 MiB; one Ray worker and one step at a time.
     cpu, memory = 0.85 + 0.25, (240 + 1024) * 2**20
