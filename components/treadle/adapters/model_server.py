@@ -22,10 +22,12 @@ REQUEST_S = 30.0
 
 
 class HttpServer:
-    """A model server at ``url``."""
+    """A model server at ``url``; ``alone`` where it is known that no other answers there. Each
+    request has a connection of its own, so that a cluster's Service spreads them."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, alone: bool = False) -> None:
         self.url = url.rstrip("/")
+        self.alone = alone
 
     def predict(self, model: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """POST rows to a model and return the answer."""
@@ -63,7 +65,7 @@ def started(settings: Settings) -> Iterator[HttpServer]:
             command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
-            server = HttpServer(f"http://127.0.0.1:{port}")
+            server = HttpServer(f"http://127.0.0.1:{port}", alone=True)
             _wait(server, process, log)
             yield server
         finally:
