@@ -3,7 +3,9 @@ of JSON, the summary in the last one."""
 
 import contextlib
 import json
+import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from treadle.errors import GateRefused, Interrupted, TreadleError
 # Exit code of a fault that may pass by itself (EX_TEMPFAIL): the Job tries again, and goes on from
 # what was finished. What is sure to fail again ends with the codes that people know.
 MAY_PASS = 75
+# What stays in a home that lasts: the last runs, for their caches, and what was fetched lately.
+KEEP_RUNS, KEEP_FETCHED_S = 5, 7 * 24 * 3600
 
 
 def run(path: Path) -> int:
@@ -26,9 +30,14 @@ def run(path: Path) -> int:
 
     try:
         spec = spec_file.load(path)
+        home = runtime.settings().home
+        tidy(home)
         done = local.run(spec, show)
-        report = run_report.write(done, spec, runtime.settings().home)
+        report = run_report.write(done, spec, home)
+        key = report_key(done.run_id)
+        runtime.object_store().put_file(key, report)
         summary = run_report.summary(done, spec, report)
+        summary["report"] = runtime.object_store().uri(key)
     except KeyboardInterrupt:
         return Interrupted.exit_code  # the pod is ended: the next one goes on
     except TreadleError as error:
@@ -46,3 +55,21 @@ def parse(line: str) -> dict[str, Any] | None:
         if isinstance(event, dict) and "kind" in event:
             return event
     return None
+
+
+def report_key(run_id: str) -> str:
+    """Return the object store's key of a run's report."""
+    return f"runs/{run_id}/report.html"
+
+
+def tidy(home: Path) -> None:
+    """Remove what former runs left in the home, but for the last ones: a step whose outcome is gone
+    from the cache runs again."""
+    for folder in (home / "steps", home / "runs"):
+        runs = [path for path in folder.glob("*") if path.is_dir()]
+        runs.sort(key=lambda path: path.stat().st_mtime)
+        for old in runs[:-KEEP_RUNS]:
+            shutil.rmtree(old, ignore_errors=True)
+    for fetched in (home / "cache" / "s3").glob("*"):
+        if time.time() - fetched.stat().st_mtime > KEEP_FETCHED_S:
+            shutil.rmtree(fetched, ignore_errors=True)

@@ -9,9 +9,10 @@ from typing import Any
 from rich.console import Console
 
 from treadle import runtime
-from treadle.errors import EnvironmentFault, GateRefused, SpecError, TreadleError
+from treadle.errors import EnvironmentFault, GateRefused, SpecError, StoreError, TreadleError
 from treadle.spec import Spec
-from treadle_pipelines import job, job_runs, kfp_runs
+from treadle.writing import written_aside
+from treadle_pipelines import job, job_log, job_runs, kfp_runs
 from treadle_pipelines.display import shown
 
 UNITS_S = {"m": 60, "h": 3600, "d": 86400}
@@ -110,7 +111,26 @@ def _as_job(spec: Spec, options: Options) -> tuple[dict[str, Any], int]:
         failed = TreadleError(f"Job {name}: {done.error}")
         failed.exit_code = done.exit_code
         raise failed
-    return place | {"job": name} | done.summary, done.exit_code
+    report = _fetched_report(done.summary)
+    return place | {"job": name} | done.summary | {"report": report}, done.exit_code
+
+
+def _fetched_report(summary: dict[str, Any]) -> str:
+    """Bring the run's report here, where the settings name the cluster's object store; return its
+    path, else its address."""
+    store, home = runtime.object_store(), runtime.settings().home
+    key = job_log.report_key(summary["run"])
+    if store.uri(key) != summary["report"]:
+        return str(summary["report"])
+    path = home / "reports" / f"{summary['model']}-{summary['version']}.html"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_aside(path) as aside:
+            aside.write_bytes(store.get_bytes(key))
+    except (StoreError, OSError) as error:
+        say(f"the report stays at {summary['report']}: {error}")
+        return str(summary["report"])
+    return str(path)
 
 
 def _on_kfp(spec: Spec, options: Options) -> tuple[dict[str, Any], int]:
@@ -155,4 +175,5 @@ def words(model: str, found: dict[str, Any]) -> str:
     if found["promoted"]:
         lines += [f"asked over HTTP:  POST {answered['server']}/v1/models/{model}/predict",
                   f"  {answered['request']}", "answered:", f"  {answered['answer']}"]  # fmt: skip
+    lines += [f"report:   {found['report']}"] if "report" in found else []
     return "\n".join(lines)

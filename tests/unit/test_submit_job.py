@@ -2,6 +2,8 @@
 against a stand-in for the API server."""
 
 import json
+import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ from kubernetes import client
 from fake_cluster import FakeCluster, start_fake_cluster
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.adapters.kubernetes import Cluster
+from treadle.config import Settings
 from treadle.errors import DataError, EnvironmentFault, SpecError
 from treadle.spec import Spec
 from treadle_pipelines import following, job, job_log, job_runs, spec_file, submit, uploads
+from treadle_pipelines.local import Run
 
 Object = dict[str, Any]
 ROOT = Path(__file__).parents[2]
@@ -390,16 +394,21 @@ def test_flags_that_cannot_be_meant_are_refused_in_words(options: Object, said: 
 
 
 @pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception | Object], None]:
-    def give(result: Exception | Object) -> None:
+def ran(
+    tmp_path: Path, store: S3Like, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[BaseException | Object], None]:
+    def give(result: BaseException | Object) -> None:
         def run(*_: object) -> object:
             if isinstance(result, BaseException):
                 raise result
-            return result
+            return Run("wine-1", tmp_path)
 
+        (tmp_path / "r.html").write_text("<h1>wine</h1>")
+        monkeypatch.setattr("treadle.runtime.settings", lambda: Settings(home=tmp_path))
+        monkeypatch.setattr("treadle.runtime.object_store", lambda: store)
         monkeypatch.setattr("treadle_pipelines.local.run", run)
-        monkeypatch.setattr("treadle_pipelines.run_report.write", lambda *_: Path("r.html"))
-        monkeypatch.setattr("treadle_pipelines.run_report.summary", lambda *_: result)
+        monkeypatch.setattr("treadle_pipelines.run_report.write", lambda *_: tmp_path / "r.html")
+        monkeypatch.setattr("treadle_pipelines.run_report.summary", lambda *_: dict(result))
 
     return give
 
@@ -422,3 +431,34 @@ def test_in_the_pod_the_exit_code_says_whether_to_try_again(
     lines = capsys.readouterr().out.splitlines()
     events = [job_log.parse(line) for line in lines]
     assert [each["kind"] for each in events if each] == ([] if code == 130 else ["ended"])
+
+
+def test_a_runs_report_comes_here_where_the_store_is_the_same(
+    ran: Callable[[object], None], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    ran(SUMMARY | {"run": "wine-1", "model": "wine"})
+    assert job_log.run(ROOT / "examples/wine/wine.yaml") == 0
+    summary = (job_log.parse(capsys.readouterr().out) or {})["summary"]
+    assert summary["report"] == "s3://treadle/objects/runs/wine-1/report.html"
+    path = submit._fetched_report(summary)
+    assert path == str(tmp_path / "reports/wine-1.html")
+    assert Path(path).read_text() == "<h1>wine</h1>"
+    elsewhere = summary | {"report": "s3://other/runs/wine-1/report.html"}
+    assert submit._fetched_report(elsewhere) == elsewhere["report"]
+
+
+def test_a_home_that_lasts_keeps_the_last_runs_alone(tmp_path: Path) -> None:
+    for position in range(8):
+        for folder in ("steps", "runs"):
+            made = tmp_path / folder / f"wine-{position}"
+            made.mkdir(parents=True)
+            os.utime(made, (position, position))
+    for name, age_s in (("stale", job_log.KEEP_FETCHED_S + 60), ("fresh", 60)):
+        fetched = tmp_path / "cache" / "s3" / name
+        fetched.mkdir(parents=True)
+        os.utime(fetched, (time.time() - age_s,) * 2)
+    job_log.tidy(tmp_path)
+    for folder in ("steps", "runs"):
+        left = sorted(path.name for path in (tmp_path / folder).iterdir())
+        assert left == [f"wine-{position}" for position in range(3, 8)]
+    assert [path.name for path in (tmp_path / "cache" / "s3").iterdir()] == ["fresh"]
