@@ -1,9 +1,11 @@
 """Every overlay and every choice of components builds into what the API server takes."""
 
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
-from builds import COMPONENTS, MANIFESTS, Build, choices
+from builds import COMPONENTS, MANIFESTS, REMOTE, Build, Document, choices
 from kubernetes_schemas import faults
 
 
@@ -53,3 +55,25 @@ def test_gpu_workers_are_a_group_beside_the_others(
         for group in spec["workerGroupSpecs"]
     ]
     assert [each.get("nvidia.com/gpu") for each in limits] == [None, "1"]
+
+
+def test_pipelines_get_the_settings_that_the_rest_has(
+    kustomize: Callable[[Path], list[Document]], kind: Build
+) -> None:
+    build = Build("kfp", kustomize(MANIFESTS / "components" / "kfp" / "treadle"))
+    assert [fault for document in build.documents for fault in faults(document)] == []
+    here = kind.named("ConfigMap", "treadle-settings")["data"]
+    there = build.named("ConfigMap", "treadle-settings")["data"]
+    assert there == {
+        key: re.sub(r"^http://(\w+):", r"http://\1.treadle.svc:", value)
+        for key, value in here.items()
+    }
+
+
+def test_only_what_is_said_to_be_remote_is() -> None:
+    found = {
+        path.relative_to(MANIFESTS / "components").parts[0]
+        for path in MANIFESTS.glob("components/**/kustomization.yaml")
+        if "https://" in path.read_text("utf-8")
+    }
+    assert found == REMOTE
