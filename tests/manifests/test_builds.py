@@ -74,6 +74,6 @@ def test_only_what_is_said_to_be_remote_is() -> None:
     found = {
         path.relative_to(MANIFESTS / "components").parts[0]
         for path in MANIFESTS.glob("components/**/kustomization.yaml")
-        if "https://" in path.read_text("utf-8")
+        if re.search(r"^- https://", path.read_text("utf-8"), re.MULTILINE)
     }
     assert found == REMOTE
