@@ -144,12 +144,12 @@ class Bundle:
         """The bundle's identity."""
         return digest_of(self.files)
 
-    @cached_property
+    @property
     def reference(self) -> Profile:
         """The profile of the training rows."""
         return Profile.read(self.files[REFERENCE])
 
-    @cached_property
+    @property
     def golden(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """The golden rows and their answers."""
         content = json.loads(self.files[GOLDEN].read_text(encoding="utf-8"))
@@ -175,14 +175,12 @@ def answers(output: Output, signature: Signature) -> list[dict[str, Any]]:
     """Put a model's output into words: ``{"prediction": 3.2}``, or ``{"prediction": "cat",
     "probabilities": {"cat": 0.7, "dog": 0.3}}``."""
     if not signature.task.is_classification:
-        return [{"prediction": float(value)} for value in output]
-    best = np.argmax(output, axis=1)
+        return [{"prediction": value} for value in np.asarray(output, dtype=float).tolist()]
+    best = np.argmax(output, axis=1).tolist()
+    classes = signature.classes
     return [
-        {
-            "prediction": signature.classes[code],
-            "probabilities": dict(zip(signature.classes, map(float, row), strict=True)),
-        }
-        for code, row in zip(best, output, strict=True)
+        {"prediction": classes[code], "probabilities": dict(zip(classes, row, strict=True))}
+        for code, row in zip(best, np.asarray(output, dtype=float).tolist(), strict=True)
     ]
 
 

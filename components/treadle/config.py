@@ -29,6 +29,15 @@ _SCHEMES = {
 }
 
 
+# Settings that are numbers: their kind, the least and the most that can be meant.
+_NUMBERS: dict[str, tuple[type[int] | type[float], float, float]] = {
+    "server_memory_mib": (int, 16, 2**30),
+    "server_body_mib": (int, 1, 1024),
+    "prediction_log_share": (float, 0, 1),
+    "shadow_share": (float, 0, 1),
+}
+
+
 def _setting(words: str, default: str | None = None, secret: bool = False) -> str | None:
     metadata = {"words": words, "secret": secret}
     return field(default=default, metadata=metadata, repr=not secret)
@@ -55,6 +64,20 @@ class Settings:
         "a running model server that deployment waits for; default: one is started to prove it",
         secret=True,
     )
+    server_api_key: str | None = _setting(
+        "key that clients of the model server must send; default: none is asked for", secret=True
+    )
+    server_memory_mib: int = field(
+        default=1024, metadata={"words": "memory for loaded models, in MiB"}
+    )
+    server_body_mib: int = field(default=32, metadata={"words": "largest request, in MiB"})
+    prediction_log_share: float = field(
+        default=1.0, metadata={"words": "share of requests in the prediction log, 0 to 1"}
+    )
+    shadow_share: float = field(
+        default=0.0,
+        metadata={"words": "share of requests that the challenger sees a copy of, 0 to 1"},
+    )
     step_image: str | None = _setting("container image of the steps; default: by content")
     kfp_url: str | None = _setting("Kubeflow Pipelines, as http(s)://host:port", secret=True)
     kube_context: str | None = _setting("context of the kubeconfig; default: its current one")
@@ -73,7 +96,8 @@ class Settings:
             if value:
                 given[known[name]] = value
         home = Path(given.pop("home", ".treadle")).expanduser().absolute()
-        return cls(home=home, **given)._checked()
+        numbers = {name: _number(name, given.pop(name)) for name in _NUMBERS if name in given}
+        return cls(home=home, **numbers, **given)._checked()  # type: ignore[arg-type]
 
     def _checked(self) -> "Settings":
         for name, schemes in _SCHEMES.items():
@@ -89,3 +113,18 @@ class Settings:
         """Return the variables that give a child process these same settings."""
         values = ((f.name, getattr(self, f.name)) for f in fields(self))
         return {PREFIX + name.upper(): str(value) for name, value in values if value is not None}
+
+
+def _number(name: str, text: str) -> float:
+    """Read a setting that is a number. Raises SpecError for one that can't be meant."""
+    kind, least, most = _NUMBERS[name]
+    try:
+        value = kind(text)
+    except ValueError:
+        value = kind(least) - 1
+    if not least <= value <= most:
+        wanted = "a whole number" if kind is int else "a number"
+        raise SpecError(
+            f"{PREFIX}{name.upper()}={text!r:.60} must be {wanted} from {least} to {most}"
+        )
+    return value

@@ -43,11 +43,11 @@ class RowEncoder:
 
     def __init__(self, features: Sequence[tuple[str, str]]) -> None:
         self._names = [name for name, _ in features]
+        self.width = len(features)
         self._numbers = [name for name, kind in features if kind == "number"]
         self._categories = [name for name, kind in features if kind == "category"]
         self._others = [(name, kind) for name, kind in features
                         if kind not in ("number", "category")]  # fmt: skip
-        self._kinds = dict(features)
         self._pick_numbers = _picker(self._numbers)
         self._pick_categories = _picker(self._categories)
 

@@ -42,6 +42,10 @@ class Registry(Protocol):
     def names(self) -> Sequence[str]:
         """Return the names of all models, sorted."""
 
+    def aliases(self) -> Mapping[str, Mapping[str, int]]:
+        """Return the aliases of every model: model to alias to version. One question, however many
+        models there are: the model server asks it every second."""
+
     def versions(self, name: str) -> Sequence[ModelVersion]:
         """Return every version of a model, newest first. Raises RegistryError for an unknown
         name."""

@@ -61,15 +61,27 @@ def ignored_values(rows: Iterable[Mapping[str, object]], signature: Signature) -
 
 def encode_frame(frame: "pd.DataFrame", signature: Signature) -> "pd.DataFrame":
     """Return the features of ``frame``, encoded, in the signature's order. Extra columns are
-    ignored. Raises DataError for a missing column or one that can't be read as its kind."""
+    ignored. Raises DataError for a missing column, RowErrors that names every bad value."""
     import pandas as pd
 
+    columns, faults = read_frame(frame, signature)
+    if faults:
+        raise RowErrors(sorted(faults))
+    return pd.DataFrame(columns, index=frame.index)
+
+
+def read_frame(
+    frame: "pd.DataFrame", signature: Signature
+) -> tuple[dict[str, Column], list[Fault]]:
+    """Return the features of ``frame``, encoded, each of shape (n,), and a fault for every value
+    that can't be read. Raises DataError for a missing column."""
     missing = [name for name in signature.names if name not in frame.columns]
     if missing:
         known = [str(column) for column in frame.columns]
         raise DataError(f"column {missing[0]!r} is missing{nearest(missing[0], known)}")
-    encoded = {f.name: _encode_series(frame[f.name], f) for f in signature.features}
-    return pd.DataFrame(encoded, index=frame.index)
+    faults: list[Fault] = []
+    columns = {f.name: _encode_series(frame[f.name], f, faults) for f in signature.features}
+    return columns, faults
 
 
 def arrays(encoded: "pd.DataFrame") -> dict[str, Column]:
@@ -77,14 +89,14 @@ def arrays(encoded: "pd.DataFrame") -> dict[str, Column]:
     return {str(name): encoded[name].to_numpy() for name in encoded.columns}
 
 
-def _encode_series(series: "pd.Series", feature: Feature) -> Column:
+def _encode_series(series: "pd.Series", feature: Feature, faults: list[Fault]) -> Column:
     """Encode a whole column; value by value where its type isn't plainly the feature's kind, so
     that a frame and JSON rows of the same values are read alike."""
     import pandas as pd
 
     match feature.kind:
         case Kind.CATEGORY if feature.tokens is not None:
-            texts = _encode_series(series, feature.model_copy(update={"tokens": None}))
+            texts = _encode_series(series, feature.model_copy(update={"tokens": None}), faults)
             return encode_values(texts.tolist(), feature.name, feature.read_as, [])
         case Kind.CATEGORY if pd.api.types.is_string_dtype(series):
             return series.astype(object).where(series.notna(), NULL_CATEGORY).to_numpy()
@@ -95,12 +107,8 @@ def _encode_series(series: "pd.Series", feature: Feature) -> Column:
         case Kind.TIME if pd.api.types.infer_dtype(series, skipna=True) in _TIMES:
             return _epoch_seconds(series)
         case _:
-            faults: list[Fault] = []
             values = [_plain(value) for value in series]
-            column = encode_values(values, feature.name, feature.read_as, faults)
-            if faults:
-                raise RowErrors(faults)
-            return column
+            return encode_values(values, feature.name, feature.read_as, faults)
 
 
 def _plain(value: Any) -> object:

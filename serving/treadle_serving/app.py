@@ -1,129 +1,279 @@
 """The HTTP interface, as an ASGI application.
 
-GET  /v1/models                  the models that are served
-GET  /v1/models/{name}           version, digest and signature of the champion
-POST /v1/models/{name}/predict   {"rows": [{column: value, …}, …]}
+Predictions are answered here, straight from the protocol server; everything else goes through
+Starlette (``routes``). Every answer carries the request's id, every fault its words.
 """
 
-import json
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import os
+import random
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import Route
+import orjson
 
-from treadle.errors import TreadleError
-from treadle.signature import RowErrors
-from treadle_serving.champions import Champions, Served, UnknownModel
+from treadle.bundle import Output, answers
+from treadle.config import Settings
+from treadle.explanation import explain
+from treadle.ports import ObjectStore, Registry
+from treadle_serving import requests, routes, tables
+from treadle_serving.batch import Batch
+from treadle_serving.canary import CanaryGuard
+from treadle_serving.metrics import Metrics
+from treadle_serving.models import Models, Served
+from treadle_serving.prediction_log import PredictionLog
+from treadle_serving.requests import Bodies, Headers, Receive, Refused, Scope, Send
+from treadle_serving.shadow import Shadow
 
-MOST_BYTES = 32 * 1024**2
-Endpoint = Callable[[Request], Awaitable[Response]]
+_TARGET = re.compile(r"/v1/models/([^/]+)(?:/versions/(\d{1,9}))?/predict")
+# What probes and scrapers ask, and pages that hold nothing secret.
+_OPEN = re.compile(r"/|/livez|/healthz|/readyz|/metrics|/docs|/docs\.json|/static_content/.*"
+                   r"|/v2/health/(live|ready)")  # fmt: skip
+# Up to so many rows a request is answered in the event loop, where it takes less time than handing
+# it to a thread and back would; larger ones go to threads, so that they don't hold up others.
+INLINE_ROWS = 256
+INLINE_BYTES = 256 * 1024
+MOST_EXPLAINED = 100
 _log = logging.getLogger("treadle.serving")
-_champions = Champions()
 
 
-class BadRequest(TreadleError):
-    """The request can't be read."""
+class App:
+    """The application. ``start`` and ``stop`` frame its life."""
 
+    def __init__(self, settings: Settings, registry: Registry, store: ObjectStore) -> None:
+        self.settings = settings
+        self.models = Models(registry, store, settings.server_memory_mib * 2**20)
+        self.metrics = Metrics(self.models)
+        self.log = PredictionLog(store, self.metrics, settings.prediction_log_share)
+        self.shadow = Shadow(self.models, self.metrics, self.log, settings.shadow_share)
+        self.guard = CanaryGuard(self.models)
+        self.bodies = Bodies(settings.server_body_mib * 2**20)
+        self._turn, self._crowded = 0, False
+        self._batches: WeakKeyDictionary[Served, dict[str, Batch]] = WeakKeyDictionary()
+        self._loading = ThreadPoolExecutor(4, "loading")
+        self.scoring = ThreadPoolExecutor(os.cpu_count() or 1, "scoring")
+        self._rest = routes.application(self)
 
-class TooLarge(TreadleError):
-    """The request's body is larger than MOST_BYTES."""
+    def start(self) -> None:
+        """Begin to watch the registry and to write the prediction log."""
+        self.models.start()
+        self.log.start()
+        self.shadow.start()
 
+    def stop(self) -> None:
+        """End, with every prediction logged. May take seconds."""
+        self.models.stop()
+        self.shadow.stop()
+        self.log.stop()
 
-async def predict(request: Request) -> Response:
-    """Answer rows with the champion's predictions."""
-    rows = _rows(await _body(request))
-    served = await run_in_threadpool(_champions.get, request.path_params["name"])
-    predictions = await run_in_threadpool(served.bundle.predict_rows, rows)
-    return JSONResponse({**_identity(served), "predictions": predictions})
+    def batch(self, served: Served, role: str) -> Batch:
+        """Return where requests for a version and role meet."""
+        roles = self._batches.get(served)
+        if roles is None:
+            roles = self._batches[served] = {}
+        found = roles.get(role)
+        if found is None:
+            found = roles[role] = Batch(served, role, self.log)
+        return found
 
-
-async def show_model(request: Request) -> Response:
-    """Describe the champion of a model."""
-    served = await run_in_threadpool(_champions.get, request.path_params["name"])
-    signature = served.version.signature.model_dump(mode="json")
-    return JSONResponse({**_identity(served), "signature": signature})
-
-
-async def list_models(request: Request) -> Response:
-    """List the models that have a champion."""
-    return JSONResponse({"models": await run_in_threadpool(_champions.names)})
-
-
-async def index(request: Request) -> Response:
-    """Lead a browser to the list of models."""
-    return RedirectResponse("/v1/models")
-
-
-def _identity(served: Served) -> dict[str, Any]:
-    version = served.version
-    return {
-        "model": version.name,
-        "version": version.version,
-        "semver": version.semver,
-        "digest": version.digest,
-    }
-
-
-async def _body(request: Request) -> bytes:
-    """Read the body, up to MOST_BYTES."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MOST_BYTES:
-            raise TooLarge(
-                f"the body is larger than {MOST_BYTES // 1024**2} MiB: send fewer rows at once"
-            )
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _rows(body: bytes) -> list[dict[str, Any]]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"the body is not JSON: {error}") from error
-    rows = document.get("rows") if isinstance(document, dict) else None
-    if not isinstance(rows, list) or not rows:
-        raise BadRequest('the body must be {"rows": [{column: value, …}, …]} with at least one row')
-    for position, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise BadRequest(f"row {position} is {type(row).__name__}, not an object")
-    return rows
-
-
-def _in_words(endpoint: Endpoint) -> Endpoint:
-    """Answer faults with a status and words, never with a traceback."""
-
-    async def answer(request: Request) -> Response:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        started = time.perf_counter()
+        headers = dict(scope["headers"])
+        id_ = requests.request_id(headers)
+        path = scope["path"]
+        target = _TARGET.fullmatch(path) if scope["method"] == "POST" else None
         try:
-            return await endpoint(request)
-        except RowErrors as error:
-            rows = [{"row": row, "column": name, "error": why} for row, name, why in error.errors]
-            return JSONResponse({"error": str(error), "rows": rows}, status_code=422)
-        except BadRequest as error:
-            return JSONResponse({"error": str(error)}, status_code=400)
-        except TooLarge as error:
-            return JSONResponse({"error": str(error)}, status_code=413)
-        except UnknownModel as error:
-            return JSONResponse({"error": str(error)}, status_code=404)
-        except TreadleError as error:
-            _log.error("%s: %s", request.url.path, error)
-            return JSONResponse({"error": str(error)}, status_code=503)
+            if self.settings.server_api_key is not None and not _OPEN.fullmatch(path):
+                requests.check_key(headers, self.settings.server_api_key)
+            if target is None:
+                scope["treadle.request_id"] = id_
+                await self._rest(scope, receive, send)
+                return
+            name, number = target.groups()
+            await self._predict(
+                name, int(number) if number else None, headers, id_, scope, receive, send, started
+            )
+        except requests.Gone:
+            return
+        except Exception as error:
+            status, content = self.in_words(error, path, id_)
+            await requests.reply(send, status, orjson.dumps(content), id_)
+            if target is not None and self.models.numbers().get(target[1]) is not None:
+                self.metrics.of(target[1]).observe(status, time.perf_counter() - started)
 
-    return answer
+    def in_words(self, error: Exception, path: str, id_: bytes) -> tuple[int, dict[str, Any]]:
+        """Return status and body for a fault, and log it."""
+        status, content = requests.fault(error)
+        fields = {"path": path, "status": status, "request_id": id_.decode()}
+        if status == 500:
+            _log.error("a request failed", exc_info=error, extra={"fields": fields})
+        else:
+            _log.warning(content["error"][:500], extra={"fields": fields})
+        return status, {**content, "request_id": id_.decode()}
+
+    async def _predict(
+        self,
+        name: str,
+        number: int | None,
+        headers: Headers,
+        id_: bytes,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        started: float,
+    ) -> None:
+        body = await self.bodies.read(receive, headers)
+        kind = headers.get(b"content-type", requests.JSON)
+        served, role = await self.choose(name, number)
+        if not kind.startswith(requests.JSON) and tables.is_table(kind):
+            content, answered_as = await self._table(served, role, body, kind, headers, id_)
+        else:
+            document = await self.parsed(body)
+            rows, ids = rows_of(document)
+            ids = ids or [f"{id_.decode()}-{n}" for n in range(len(rows))]
+            served, role, output = await self._output_or_champion(served, role, rows, ids)
+            found = answers(output, served.version.signature)
+            for answer, prediction_id in zip(found, ids, strict=True):
+                answer["id"] = prediction_id
+            if document.get("explain"):
+                await self._explain(served, rows, found)
+            self._count(served, rows)
+            content = orjson.dumps({**served.identity, "predictions": found})
+            answered_as = requests.JSON
+        await requests.reply(send, 200, content, id_, answered_as)
+        counted = self.metrics.of(name)
+        seconds = time.perf_counter() - started
+        counted.observe(200, seconds)
+        counted.answered[served.version.version, role] += 1
+        if self.models.canaries:
+            self.guard.answered(name, role, seconds)
+
+    async def _table(
+        self, served: Served, role: str, body: bytes, kind: bytes, headers: Headers, id_: bytes
+    ) -> tuple[bytes, bytes]:
+        content, answered_as, rows = await asyncio.get_running_loop().run_in_executor(
+            self.scoring, tables.score, served, self.batch(served, role), body, kind,
+            headers.get(b"accept", b""), id_.decode(),
+        )  # fmt: skip
+        self.metrics.of(served.name).rows += rows
+        return content, answered_as
+
+    async def _explain(
+        self, served: Served, rows: list[dict[str, Any]], found: list[dict[str, Any]]
+    ) -> None:
+        """Put an explanation into each answer."""
+        if len(rows) > MOST_EXPLAINED:
+            raise Refused(f"{len(rows)} rows are too many to explain at once: {MOST_EXPLAINED} are "
+                          "the most")  # fmt: skip
+        loop = asyncio.get_running_loop()
+        why = await loop.run_in_executor(self.scoring, explain, served.bundle, rows)
+        for answer, explanation in zip(found, why, strict=True):
+            answer["explanation"] = explanation
+
+    async def parsed(self, body: bytes) -> dict[str, Any]:
+        """Return a JSON object; a large one is read in a thread."""
+        if len(body) > INLINE_BYTES:
+            loop = asyncio.get_running_loop()
+            document = await loop.run_in_executor(self.scoring, requests.parse, body)
+        else:
+            document = requests.parse(body)
+        if not isinstance(document, dict):
+            raise Refused('the body must be a JSON object: {"rows": [{column: value, …}, …]}')
+        return document
+
+    async def choose(self, name: str, number: int | None) -> tuple[Served, str]:
+        """Return the version that answers, and its role."""
+        if number is None and name in self.models.canaries:
+            canary = self.models.canaries[name]
+            if random.random() < canary.share:
+                return canary.served, "canary"
+        if number is None:
+            return await self.champion(name), "champion"
+        return await self.version(name, number), "pinned"
+
+    async def champion(self, name: str) -> Served:
+        """Return a model's champion."""
+        return await self.version(name, None)
+
+    async def version(self, name: str, number: int | None) -> Served:
+        """Return a version, or the champion; it is loaded in a thread where it isn't yet."""
+        served = self.models.loaded(name, number)
+        if served is not None:
+            return served
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._loading, self.models.load, name, number)
+
+    async def output(
+        self, served: Served, role: str, rows: list[dict[str, Any]], ids: list[str]
+    ) -> Output:
+        """Return the model's output for rows, and log them."""
+        batch = self.batch(served, role)
+        if len(rows) > INLINE_ROWS:
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(self.scoring, batch.alone, rows, ids)
+        elif self._is_crowded():
+            found = await batch.together(rows, ids)
+        else:
+            found = batch.alone(rows, ids)
+        if role == "champion":
+            self.shadow.add(served, rows, ids)
+        return found
+
+    def _is_crowded(self) -> bool:
+        """Say whether requests come in together: more than one in the loop's last turn or in this.
+        Then it pays to let those that follow in this turn join."""
+        if not self._turn:
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        self._turn += 1
+        return self._crowded or self._turn > 1
+
+    def _end_turn(self) -> None:
+        self._crowded, self._turn = self._turn > 1, 0
+
+    async def _output_or_champion(
+        self, served: Served, role: str, rows: list[dict[str, Any]], ids: list[str]
+    ) -> tuple[Served, str, Output]:
+        """Return who answered, and the output: a canary that fails is answered for."""
+        try:
+            return served, role, await self.output(served, role, rows, ids)
+        except Exception as error:
+            if role != "canary":
+                raise
+            champion = await self.champion(served.name)
+            output = await self.output(champion, "champion", rows, ids)
+            self.guard.failed(served.name, error)
+            return champion, "champion", output
+
+    def _count(self, served: Served, rows: list[dict[str, Any]]) -> None:
+        counted = self.metrics.of(served.name)
+        counted.rows += len(rows)
+        wanted = served.bundle.encoder.width
+        counted.extra_columns += sum(len(row) - wanted for row in rows if len(row) > wanted)
 
 
-app = Starlette(
-    routes=[
-        Route("/", _in_words(index)),
-        Route("/v1/models", _in_words(list_models)),
-        Route("/v1/models/{name}", _in_words(show_model)),
-        Route("/v1/models/{name}/predict", _in_words(predict), methods=["POST"]),
-    ]
-)
+def rows_of(document: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str] | None]:
+    """Return a request's rows, and the ids that the client gave them."""
+    rows = document.get("rows")
+    if not isinstance(rows, list) or not rows:
+        raise Refused('the body must be {"rows": [{column: value, …}, …]} with at least one row')
+    for position, row in enumerate(rows):
+        if type(row) is not dict:
+            raise Refused(f"row {position} is {_json_type(row)}, not an object")
+    ids = document.get("ids")
+    if ids is None:
+        return rows, None
+    if not isinstance(ids, list) or not all(isinstance(i, str) and 0 < len(i) <= 200 for i in ids):
+        raise Refused('"ids" must be a list of texts of up to 200 characters')
+    if len(ids) != len(rows):
+        raise Refused(f'"ids" has {len(ids)} entries for {len(rows)} rows: give one a row')
+    return rows, ids
+
+
+def _json_type(value: object) -> str:
+    names = {list: "a list", str: "a text", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -62,6 +62,7 @@ def test_an_alias_points_at_one_version_and_moves(registry: Registry, page: Path
         assert found.digest == str(version) * 32
         assert found.aliases == ["champion"]
     registry.set_alias("moved", "challenger", 2)
+    assert registry.aliases()["moved"] == {"champion": 2, "challenger": 2}
     assert registry.versions("moved")[0].aliases == ["challenger", "champion"]
     registry.remove_alias("moved", "champion")
     registry.remove_alias("moved", "champion")
@@ -79,6 +80,7 @@ def test_an_alias_on_a_version_that_is_not_there_is_refused(registry: Registry, 
     with pytest.raises(RegistryError, match="refused"):
         registry.set_alias("short", "champion", 9)
     assert registry.aliased("short", "champion") is None
+    assert registry.aliases()["short"] == {}
 
 
 def test_a_database_that_is_no_database_is_put_into_words(tmp_path: Path) -> None:

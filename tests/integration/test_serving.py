@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from conftest import (
@@ -48,7 +49,11 @@ def test_it_answers_the_golden_rows_as_the_bundle_did(
 
 
 def test_it_lists_and_describes_its_models(server: Server) -> None:
-    assert server.request("/v1/models") == (200, {"models": ["wine"]})
+    status, listed = server.request("/v1/models")
+    assert status == 200
+    assert listed["models"] == [
+        {"name": "wine", "champion": 1, "aliases": {"champion": 1}, "state": "loaded"}
+    ]
     status, described = server.request("/v1/models/wine")
     assert status == 200
     assert described["signature"]["classes"] == ["0", "1", "2"]
@@ -78,10 +83,10 @@ def test_bad_values_are_named_by_row_and_column(server: Server, rows: list[dict[
     [
         (b"not json", "not JSON"),
         (b"", "not JSON"),
-        (b"[1]", '"rows"'),
+        (b"[1]", "JSON object"),
         (b'{"rows": []}', "at least one row"),
         (b'{"rows": 3}', '"rows"'),
-        (b'{"rows": [3]}', "row 0 is int"),
+        (b'{"rows": [3]}', "row 0 is a number"),
         (b"[" * 100_000, "not JSON"),
         (b"\xff\xfe\x00", "not JSON"),
     ],
@@ -112,7 +117,8 @@ def test_health_and_metrics_are_there(server: Server) -> None:
     assert server.request("/readyz")[0] == 200
     status, text = server.request("/metrics")
     assert status == 200
-    assert "bentoml_service_request_total" in text
+    assert 'treadle_requests_total{model="wine",status="200"}' in text
+    assert "process_resident_memory_bytes" in text
 
 
 def test_a_promotion_is_served_without_a_restart(tmp_path: Path, wine: Finished) -> None:
@@ -131,6 +137,18 @@ def test_a_promotion_is_served_without_a_restart(tmp_path: Path, wine: Finished)
         wait_for(lambda: served() == (2, second), 5, "version 2 is served")
         registry.set_alias("wine", "champion", 1)
         wait_for(lambda: served() == (1, wine.summary["digest"]), 5, "version 1 is served again")
+
+
+def test_what_was_answered_is_logged_when_the_server_ends(wine: Finished, tmp_path: Path) -> None:
+    home = copied(wine, tmp_path)
+    with serving(home, tmp_path) as server:
+        status, answer = server.predict("wine", [{}, {"hue": 1.0}])
+        assert status == 200
+    (file,) = (home / "objects/predictions/wine").rglob("*.parquet")
+    found = pq.read_table(file).to_pylist()
+    assert [row["prediction_id"] for row in found] == [p["id"] for p in answer["predictions"]]
+    assert [row["prediction"] for row in found] == [p["prediction"] for p in answer["predictions"]]
+    assert {row["digest"] for row in found} == {answer["digest"]}
 
 
 def test_an_altered_bundle_is_not_served(tmp_path: Path, wine: Finished) -> None:

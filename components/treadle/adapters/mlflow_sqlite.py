@@ -68,6 +68,20 @@ class SqliteMlflowRegistry(MlflowRegistry):
             )
             return [name for (name,) in rows]
 
+    def aliases(self) -> Mapping[str, Mapping[str, int]]:
+        """Return the aliases of every model, in one query."""
+        with self._connected() as connection:
+            if connection is None:
+                return super().aliases() if self._database.exists() else {}
+            rows = connection.execute(
+                "SELECT m.name, a.alias, a.version FROM registered_models m "
+                "LEFT JOIN registered_model_aliases a ON a.name = m.name"
+            ).fetchall()
+        found: dict[str, dict[str, int]] = {}
+        for name, alias, version in rows:
+            found.setdefault(name, {}).update({} if alias is None else {alias: int(version)})
+        return found
+
     def versions(self, name: str) -> Sequence[ModelVersion]:
         """Return every version of a model, newest first."""
         with self._connected() as connection:

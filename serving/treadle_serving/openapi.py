@@ -1,0 +1,140 @@
+"""The interface in OpenAPI 3.1, for the page at /docs and for tools."""
+
+from typing import Any
+
+from treadle import __version__
+
+_TEXT: dict[str, Any] = {"type": "string"}
+_NUMBER: dict[str, Any] = {"type": "number"}
+_VALUE = {"type": ["number", "string", "boolean", "null"]}
+_NAME = {"name": "name", "in": "path", "required": True, "schema": {**_TEXT, "maxLength": 100},
+         "description": "the model"}  # fmt: skip
+_VERSION = {"name": "version", "in": "path", "required": True,
+            "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+            "description": "a version, instead of the champion"}  # fmt: skip
+_FAULTS = {400: "the request can't be read", 401: "the key is missing or wrong",
+           404: "no such model or version", 408: "the body didn't arrive in time",
+           413: "the body is too large", 415: "the body is of a type that isn't taken",
+           422: "values that don't fit the model, by row and column",
+           503: "the model can't be loaded, or too much is under way"}  # fmt: skip
+
+
+def document(body_mib: int) -> dict[str, Any]:
+    """Return the whole document."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Treadle's model server",
+            "version": __version__,
+            "description": "Every champion in the registry. Requests may have up to "
+            f"{body_mib} MiB. Answers carry X-Request-Id, which a client may also send.",
+        },
+        "paths": _paths(),
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"key": []}],
+    }
+
+
+def _paths() -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "/v1/models": {"get": _get("List the models", "Models")},
+        "/livez": {"get": _get("Whether the process answers", "Anything", faults=())},
+        "/readyz": {"get": _get("Whether requests can be answered", "Anything", faults=(503,))},
+        "/v2": {"get": _get("The server, in the Open Inference Protocol", "Anything")},
+        "/v2/health/live": {"get": _get("As /livez", "Anything", faults=())},
+        "/v2/health/ready": {"get": _get("As /readyz", "Anything", faults=(503,))},
+    }
+    for suffix, parameters in (("", [_NAME]), ("/versions/{version}", [_NAME, _VERSION])):
+        of_model = (401, 404, 503)
+        v1, v2 = f"/v1/models/{{name}}{suffix}", f"/v2/models/{{name}}{suffix}"
+        found[v1] = {"parameters": parameters,
+                     "get": _get("Signature, metrics, an example", "Model", of_model)}  # fmt: skip
+        found[f"{v1}/predict"] = {"parameters": parameters, "post": _predict()}
+        found[v2] = {"parameters": parameters,
+                     "get": _get("The model's tensors", "Anything", of_model)}  # fmt: skip
+        found[f"{v2}/ready"] = {"parameters": parameters,
+                                "get": _get("Load the model", "Anything", of_model)}  # fmt: skip
+        found[f"{v2}/infer"] = {"parameters": parameters, "post": _infer()}
+    return found
+
+
+def _get(summary: str, answer: str, faults: tuple[int, ...] = (401,)) -> dict[str, Any]:
+    return {"summary": summary, "responses": _responses(_json(answer), faults)}
+
+
+def _predict() -> dict[str, Any]:
+    content = {
+        **_json("Rows"),
+        "text/csv": {"schema": _TEXT},
+        "application/vnd.apache.parquet": {},
+        "application/vnd.apache.arrow.stream": {},
+    }
+    answer = {**_json("Predictions"), **{kind: content[kind] for kind in list(content)[1:]}}
+    return {
+        "summary": "Predict rows; a table is answered with a table, or as Accept says",
+        "requestBody": {"required": True, "content": content},
+        "responses": _responses(answer, tuple(_FAULTS)),
+    }
+
+
+def _infer() -> dict[str, Any]:
+    return {
+        "summary": "Predict tensors; binary tensors are taken and given",
+        "requestBody": {"required": True, "content": _json("Tensors")},
+        "responses": _responses(_json("Anything"), tuple(_FAULTS)),
+    }
+
+
+def _json(schema: str) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+
+
+def _responses(content: dict[str, Any], faults: tuple[int, ...]) -> dict[str, Any]:
+    found: dict[str, Any] = {"200": {"description": "the answer", "content": content}}
+    for status in faults:
+        found[str(status)] = {"description": _FAULTS[status], "content": _json("Fault")}
+    return found
+
+
+def _schemas() -> dict[str, Any]:
+    row = {"type": "object", "additionalProperties": True,
+           "description": "column: value; one left out is null, others are ignored"}  # fmt: skip
+    answer = _object(
+        {"id": _TEXT, "prediction": {"type": ["number", "string", "null"]},
+         "probabilities": {"type": "object", "additionalProperties": _NUMBER},
+         "explanation": {"type": "object", "additionalProperties": _NUMBER}},
+        ["id", "prediction"],
+    )  # fmt: skip
+    identity = {"model": _TEXT, "version": {"type": "integer"}, "semver": _TEXT, "digest": _TEXT}
+    tensor = _object(
+        {"name": _TEXT, "datatype": _TEXT, "shape": _list({"type": "integer"}),
+         "data": _list({"anyOf": [_VALUE, _list(_VALUE)]})},
+        ["name", "datatype", "shape", "data"],
+    )  # fmt: skip
+    return {
+        "Anything": {"type": "object"},
+        "Models": _object({"models": _list({"type": "object"})}, ["models"]),
+        "Model": _object({**identity, "signature": {"type": "object"}}, list(identity)),
+        "Rows": _object(
+            {"rows": {**_list(row), "minItems": 1},
+             "ids": {**_list({**_TEXT, "minLength": 1, "maxLength": 200}),
+                     "description": "names of your own for the rows, one each; for labels"},
+             "explain": {"type": "boolean", "default": False}},
+            ["rows"],
+        ),
+        "Predictions": _object({**identity, "predictions": _list(answer)}, ["predictions"]),
+        "Tensors": _object({"id": _TEXT, "inputs": {**_list(tensor), "minItems": 1}}, ["inputs"]),
+        "Fault": _object({"error": _TEXT, "request_id": _TEXT, "rows": _list({"type": "object"})},
+                         ["error"]),
+    }  # fmt: skip
+
+
+def _object(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def _list(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
