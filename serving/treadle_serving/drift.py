@@ -48,8 +48,8 @@ def known_of(served: Served) -> Known:
     for feature in served.version.signature.features:
         column = profile.column(feature.name)
         # What a text is read as is not what its profile counts.
-        unknown = column is None or feature.tokens is not None
-        seen = None if unknown else _seen(column, feature.kind)
+        as_text = feature.tokens is not None
+        seen = None if column is None or as_text else _seen(column, feature.kind)
         if seen is not None:
             found[feature.name] = seen
     return found
