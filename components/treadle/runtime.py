@@ -188,7 +188,7 @@ def serving() -> Iterator["HttpServer"]:
 
     url = settings().server_url
     if url:
-        yield model_server.HttpServer(url)
+        yield model_server.HttpServer(url, api_key=settings().server_api_key)
         return
     with model_server.started(settings()) as server:
         yield server

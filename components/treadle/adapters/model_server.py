@@ -25,16 +25,19 @@ class HttpServer:
     """A model server at ``url``; ``alone`` where it is known that no other answers there. Each
     request has a connection of its own, so that a cluster's Service spreads them."""
 
-    def __init__(self, url: str, alone: bool = False) -> None:
+    def __init__(self, url: str, alone: bool = False, api_key: str | None = None) -> None:
         self.url = url.rstrip("/")
         self.alone = alone
+        self._headers = {"content-type": "application/json"}
+        if api_key is not None:
+            self._headers["authorization"] = f"Bearer {api_key}"
 
     def predict(self, model: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """POST rows to a model and return the answer."""
         request = urllib.request.Request(  # noqa: S310 - the scheme was checked in the settings
             f"{self.url}/v1/models/{model}/predict",
             data=json.dumps({"rows": rows}).encode(),
-            headers={"content-type": "application/json"},
+            headers=self._headers,
         )
         try:
             with urllib.request.urlopen(request, timeout=REQUEST_S) as answer:  # noqa: S310
@@ -65,7 +68,7 @@ def started(settings: Settings) -> Iterator[HttpServer]:
             command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
-            server = HttpServer(f"http://127.0.0.1:{port}", alone=True)
+            server = HttpServer(f"http://127.0.0.1:{port}", True, settings.server_api_key)
             _wait(server, process, log)
             yield server
         finally:
