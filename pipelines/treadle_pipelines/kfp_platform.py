@@ -31,7 +31,12 @@ _CACHED = {Stage.PREPROCESS, Stage.TRAIN}
 # Without these two a step would write into its own pod, and all would be lost.
 _REQUIRED = ("object_store", "mlflow_uri")
 _SECRET = ("s3_access_key", "s3_secret_key")
-_NOT_FOR_STEPS = {"home", "step_image", "kfp_url", "kube_context", "namespace"}
+# Deployment sends it to the server, where one is asked for.
+_OPTIONAL_SECRET = ("server_api_key",)
+_NOT_FOR_STEPS = {
+    "home", "step_image", "kfp_url", "kube_context", "namespace", "server_memory_mib",
+    "server_body_mib", "prediction_log_share", "shadow_share",
+}  # fmt: skip
 
 
 def on_cluster(graph: Any, resources: Resources) -> Any:
@@ -59,10 +64,12 @@ def _place(task: Any, stage: Stage, resources: Resources) -> None:
     )
     task.set_caching_options(stage in _CACHED)
     task.set_env_variable(f"{PREFIX}HOME", HOME)
-    optional = {f.name for f in fields(Settings)} - {*_REQUIRED, *_SECRET, *_NOT_FOR_STEPS}
+    known = {f.name for f in fields(Settings)}
+    optional = known - {*_REQUIRED, *_SECRET, *_OPTIONAL_SECRET, *_NOT_FOR_STEPS}
     kubernetes.use_config_map_as_env(task, SETTINGS, _variables(_REQUIRED))
     kubernetes.use_config_map_as_env(task, SETTINGS, _variables(sorted(optional)), optional=True)
     kubernetes.use_secret_as_env(task, SECRET, _variables(_SECRET))
+    kubernetes.use_secret_as_env(task, SECRET, _variables(_OPTIONAL_SECRET), optional=True)
     kubernetes.set_image_pull_policy(task, "IfNotPresent")
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     kubernetes.add_pod_label(task, "app.kubernetes.io/part-of", "treadle")
