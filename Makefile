@@ -12,6 +12,23 @@ run: .venv/installed ## Run the flights example: raw table to served model (abou
 serve: .venv/installed ## Serve every champion over HTTP on port 3000
 	$(BIN)/treadle serve
 
+##@ Kubernetes
+.PHONY: deploy
+deploy: .venv/installed ## Bring all of Treadle up on a kind cluster (KFP=0: without Pipelines)
+	PYTHONPATH=scripts $(BIN)/python -m kind_cluster deploy
+
+.PHONY: status
+status: .venv/installed ## Say what runs on the cluster, what doesn't and why
+	PYTHONPATH=scripts $(BIN)/python -m kind_cluster status
+
+.PHONY: undeploy
+undeploy: .venv/installed ## Remove the cluster and all that is in it
+	PYTHONPATH=scripts $(BIN)/python -m kind_cluster undeploy
+
+.PHONY: airgap
+airgap: ## Build the cluster's images from package registries alone (AIRGAP=1 make deploy does too)
+	airgap/build
+
 ##@ Develop
 .PHONY: test
 test: .venv/installed ## Run every test that this machine can run
