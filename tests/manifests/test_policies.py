@@ -8,6 +8,9 @@ import pytest
 from builds import MANIFESTS, Build, Document, Pod
 from kubernetes_schemas import faults
 
+from treadle.config import Settings
+from treadle.spec import Resources
+
 ROOT = MANIFESTS.parent
 # Made by whoever deploys, never committed; manifests/README.md lists them.
 SECRETS = {
@@ -175,7 +178,7 @@ def references(pod: Pod) -> Iterator[tuple[str, str, str | None]]:
 def test_every_service_leads_to_a_port_of_a_pod(overlay: Build) -> None:
     for service in overlay.of("Service"):
         found = selected(overlay, service["metadata"]["namespace"], service["spec"]["selector"])
-        assert found, service["metadata"]["name"]
+        assert len(found) == 1, service["metadata"]["name"]
         for port in service["spec"]["ports"]:
             assert all(pod.port(port["targetPort"]) for pod in found), service["metadata"]["name"]
 
@@ -195,20 +198,22 @@ def test_settings_name_services_that_are_there(overlay: Build) -> None:
 def test_settings_are_those_that_treadle_knows(
     overlay: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from treadle.config import Settings
-
     settings = overlay.named("ConfigMap", "treadle-settings")["data"]
     secrets = dict.fromkeys(SECRETS["treadle-s3"], "x")
     assert Settings.from_environment({**settings, **secrets}).s3_secret_key == "x"
 
 
-def test_selectors_match_something(overlay: Build) -> None:
-    for document in overlay.of("NetworkPolicy", "PodDisruptionBudget"):
-        name, namespace = document["metadata"]["name"], document["metadata"]["namespace"]
-        selector = document["spec"].get("podSelector", document["spec"].get("selector"))
-        assert any(
-            pod.namespace == namespace and matches(pod.labels, selector) for pod in overlay.pods
-        ), name
+def test_a_network_policy_is_for_somebody(overlay: Build) -> None:
+    for policy in overlay.of("NetworkPolicy"):
+        selector, namespace = policy["spec"]["podSelector"], policy["metadata"]["namespace"]
+        pods = [pod for pod in overlay.pods if pod.namespace == namespace]
+        assert any(matches(pod.labels, selector) for pod in pods), policy["metadata"]["name"]
+
+
+def test_a_disruption_budget_is_for_the_one_that_it_is_named_after(overlay: Build) -> None:
+    for budget in overlay.of("PodDisruptionBudget"):
+        name, selector = budget["metadata"]["name"], budget["spec"]["selector"]
+        assert {pod.owner for pod in overlay.pods if matches(pod.labels, selector)} == {name}
 
 
 def test_what_lasts_is_on_a_volume(overlay: Build) -> None:
@@ -236,19 +241,16 @@ def test_an_autoscaler_has_somebody_to_scale_and_the_say_over_it(overlay: Build)
 
 
 def test_a_cluster_of_two_cores_and_8_gb_is_enough(kind: Build) -> None:
-    # kubeadm's own pods ask for 850m and 240 MiB; one Ray worker and one step at a time.
-    cpu, memory = 0.85 + 0.25, (240 + 1024) * 2**20
+    # kubeadm's own pods, a network plugin and volumes; a run by a spec's defaults.
+    step = Resources()
+    cpu, memory = 0.87 + step.cpu, (310 * 2**20) + amount(step.memory)
+    counts = {each["metadata"]["name"]: each["spec"]["replicas"] for each in kind.of("Deployment")}
+    (group,) = kind.named("RayCluster", "ray")["spec"]["workerGroupSpecs"]
+    counts[f"ray-{group['groupName']}"] = group["maxReplicas"]
     for pod in kind.pods:
-        count = next(
-            (
-                d["spec"].get("replicas", 1)
-                for d in kind.of("Deployment")
-                if d["metadata"]["name"] == pod.owner
-            ),
-            1,
-        )
-        cpu += count * sum(amount(c["resources"]["requests"]["cpu"]) for c in pod.containers)
-        memory += count * sum(amount(c["resources"]["requests"]["memory"]) for c in pod.containers)
+        asked = [container["resources"]["requests"] for container in pod.containers]
+        cpu += counts.get(pod.owner, 1) * sum(amount(each["cpu"]) for each in asked)
+        memory += counts.get(pod.owner, 1) * sum(amount(each["memory"]) for each in asked)
     assert cpu <= 2
     assert memory <= 8e9
 
