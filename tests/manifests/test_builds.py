@@ -1,12 +1,16 @@
 """Every overlay and every choice of components builds into what the API server takes."""
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from builds import COMPONENTS, MANIFESTS, REMOTE, Build, Document, choices
 from kubernetes_schemas import faults
+
+from treadle_serving.metrics import Metrics
 
 
 @pytest.mark.parametrize("chosen", choices(), ids="+".join)
@@ -77,3 +81,30 @@ def test_only_what_is_said_to_be_remote_is() -> None:
         if re.search(r"^- https://", path.read_text("utf-8"), re.MULTILINE)
     }
     assert found == REMOTE
+
+
+def test_alerts_and_dashboard_ask_for_metrics_that_the_server_has(
+    composed: Callable[[Sequence[str]], Build],
+) -> None:
+    build = composed(["monitoring"])
+    rules = [
+        rule["expr"]
+        for group in build.named("PrometheusRule", "treadle")["spec"]["groups"]
+        for rule in group["rules"]
+    ]
+    dashboard = json.loads(build.named("ConfigMap", "treadle-dashboard")["data"]["treadle.json"])
+    shown = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    asked = {name for expr in [*rules, *shown] for name in re.findall(r"\btreadle_\w+", expr)}
+    assert asked
+    assert asked <= exposed()
+
+
+def exposed() -> set[str]:
+    """The names of the server's metrics as Prometheus stores them."""
+    idle = SimpleNamespace(count=0, size_bytes=0, registry_state=lambda: None, store_fault=None)
+    endings = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
+    return {
+        metric.name + ending
+        for metric in Metrics(idle).collect()  # type: ignore[arg-type]
+        for ending in endings.get(metric.type, [""])
+    }

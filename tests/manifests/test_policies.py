@@ -224,6 +224,12 @@ def test_what_lasts_is_on_a_volume(overlay: Build) -> None:
     assert set(claims) <= {"seaweedfs", "postgres"}
 
 
+def test_the_servers_models_fit_into_its_memory(overlay: Build) -> None:
+    (container,) = overlay.pod("server").containers
+    (models,) = (e["value"] for e in container["env"] if e["name"] == "TREADLE_SERVER_MEMORY_MIB")
+    assert float(models) * 2**20 <= 0.7 * amount(container["resources"]["limits"]["memory"])
+
+
 def test_the_server_never_drops_a_request(overlay: Build) -> None:
     server = overlay.named("Deployment", "server")["spec"]
     assert server["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
