@@ -5,6 +5,7 @@ them there. What has an address of its own (S3, HTTP, a database) stays as it is
 """
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,7 +42,9 @@ def uploaded(spec: Spec, open_store: Callable[[], ObjectStore], say: Callable[[s
         )
     tables = dict(spec.source.tables)
     for name, table in local.items():
-        tables[name] = table.model_copy(update={"path": _upload(files_of(table), store, say)})
+        tables[name] = table.model_copy(
+            update={"path": _upload([f.absolute() for f in files_of(table)], store, say)}
+        )
     source = Source(tables=tables, sql=spec.source.sql)
     return spec.model_copy(update={"source": source})
 
@@ -49,23 +52,28 @@ def uploaded(spec: Spec, open_store: Callable[[], ObjectStore], say: Callable[[s
 def _upload(files: list[Path], store: ObjectStore, say: Callable[[str], None]) -> str:
     """Store the files in a folder named by their digest; return the address of the one file, or
     the pattern that matches them all."""
+    base = _base(files)
+    names = [file.relative_to(base).as_posix() for file in files]
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.name}\0{_digest(file)}\0".encode())
+    for name, file in zip(names, files, strict=True):
+        digest.update(f"{name}\0{_digest(file)}\0".encode())
     folder = f"{FOLDER}/{digest.hexdigest()[:32]}"
-    # Files of one name from several folders: their order keeps them apart.
-    names = [file.name for file in files]
-    if len(set(names)) < len(names):
-        names = [f"{position:05d}-{name}" for position, name in enumerate(names)]
     for name, file in zip(names, files, strict=True):
         key = f"{folder}/{name}"
         if not store.exists(key):
             say(f"uploading {file.name} ({file.stat().st_size / 1e6:.1f} MB)")
             store.put_file(key, file)
-    if len(files) == 1:
-        return store.uri(f"{folder}/{names[0]}")
-    suffixes = "".join(files[0].suffixes)
-    return store.uri(f"{folder}/x").removesuffix("x") + f"*{suffixes}"
+    one = names[0] if len(files) == 1 else "x"
+    address = store.uri(f"{folder}/{one}")
+    return address if len(files) == 1 else f"{address.removesuffix('x')}*"
+
+
+def _base(files: list[Path]) -> Path:
+    """Return the folder from which names are counted: directories called column=value stay in them,
+    as they are columns."""
+    base = Path(os.path.commonpath([file.absolute().parent for file in files]))
+    marked = [position for position, part in enumerate(base.parts) if "=" in part]
+    return Path(*base.parts[: marked[0]]) if marked else base
 
 
 def _digest(file: Path) -> str:

@@ -167,12 +167,31 @@ def test_local_files_are_uploaded_once_and_named_by_their_content(
     assert paths["far"] == "https://example.org/x.csv"
     assert paths["one"].startswith("s3://treadle/objects/sources/")
     assert paths["one"].endswith("/a.csv")
-    assert paths["many"].endswith("/*.csv")
+    assert paths["many"].endswith("/*")
     assert len(store.puts) == 3
     assert uploads.uploaded(spec, lambda: store, lambda _: None) == first
     assert len(store.puts) == 3
     (tmp_path / "a.csv").write_text("x,y\n2,a\n")
     assert uploads.uploaded(spec, lambda: store, lambda _: None) != first
+
+
+def test_directories_that_are_columns_stay_in_the_names(
+    store: S3Like, tmp_path: Path, wine: Spec
+) -> None:
+    for year in ("2024", "2025"):
+        part = tmp_path / "data" / f"year={year}"
+        part.mkdir(parents=True)
+        (part / "x.csv").write_text("x\n1\n")
+
+    def keys(path: Path) -> list[str]:
+        source = {"path": str(path)}
+        spec = Spec.model_validate(wine.model_dump(mode="json") | {"source": source})
+        store.puts = []
+        uploads.uploaded(spec, lambda: store, lambda _: None)
+        return [key.split("/", 2)[2] for key in store.puts]
+
+    assert keys(tmp_path / "data" / "*" / "*.csv") == ["year=2024/x.csv", "year=2025/x.csv"]
+    assert keys(tmp_path / "data" / "year=2024" / "x.csv") == ["year=2024/x.csv"]
 
 
 def test_a_file_that_no_cluster_could_read_is_refused_with_the_way_out(
