@@ -320,7 +320,7 @@ class StepResources(Section):
 class Resources(Section):
     """What a step asks for on a cluster; on this machine it means nothing."""
 
-    cpu: float = Field(default=0.5, gt=0, description="processors that a step is promised")
+    cpu: float = Field(default=0.25, gt=0, description="processors that a step is promised")
     cpu_limit: float = Field(default=2, gt=0, description="... and may use at most")
     memory: str = Field(
         default="3Gi", pattern=_QUANTITY, description="memory, promised and at most, as in 3Gi"

@@ -82,8 +82,8 @@ def test_an_image_that_cannot_be_pulled_is_named_with_what_to_do(
 
 
 def test_a_pod_that_asks_for_too_much_says_what_it_asks_for() -> None:
-    message = ("0/1 nodes are available: 1 Insufficient memory. preemption: 0/1 nodes are "
-               "available: 1 No preemption victims found for incoming pod.")  # fmt: skip
+    message = ("0/1 nodes are available: 1 Insufficient memory. no new claims to deallocate, "
+               "preemption: 0/1 nodes are available: 1 No preemption victims found.")  # fmt: skip
     words = words_of(pod(conditions=unschedulable(message)))
     assert "1 Insufficient memory" in words
     assert "memory 64Gi" in words
@@ -193,7 +193,7 @@ def test_a_stateful_set_a_job_and_a_ray_cluster_say_how_far_they_are() -> None:
         "kind": "Job",
         "metadata": {"name": "j"},
         "spec": {},
-        "status": {"active": 1, "failed": 2},
+        "status": {"active": 1, "ready": 1, "failed": 2},
     }
     assert state_of(job).words == "running, 2 tries failed"
     job["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}

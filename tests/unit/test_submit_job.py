@@ -134,7 +134,7 @@ def test_a_pod_asks_for_the_most_that_any_step_asks_for(wine: Spec) -> None:
     text = "resources: {memory: 900Mi, steps: {train: {cpu_limit: 8, memory: 1Gi, retries: 5}}}"
     asked = Spec.model_validate(wine.model_dump(mode="json") | yaml.safe_load(text)).resources
     whole = job.whole_run(asked)
-    assert (whole.cpu, whole.cpu_limit, whole.memory, whole.retries) == (0.5, 8, "1Gi", 5)
+    assert (whole.cpu, whole.cpu_limit, whole.memory, whole.retries) == (0.25, 8, "1Gi", 5)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from treadle.adapters.workloads import (
     State,
     pod_doing,
     pod_faults,
+    refusal,
     selector_of,
     state_of,
 )
@@ -188,11 +189,12 @@ class Cluster:
         for pod in pods:
             events = self._events(pod)
             tail = partial(self.tail, pod["metadata"]["name"], place)
-            faults += pod_faults(pod, events, tail)
-            doing.append(pod_doing(pod, events))
+            found_wrong = pod_faults(pod, events, tail)
+            faults += found_wrong
+            doing += [] if found_wrong else [pod_doing(pod, events)]
         refused = [e for e in self._events(found) if e.get("reason") == "FailedCreate"]
         if refused and not pods and not faults:
-            faults.append(Fault("refused", f"its pods can't be made: {refused[-1]['message']}", 20))
+            faults.append(Fault("refused", refusal(refused[-1]["message"]), 20))
         return Look(state, faults, [words for words in doing if words])
 
     def wait(self, workloads: Sequence[Workload], timeout_s: float, poll_s: float = POLL_S) -> None:
@@ -247,12 +249,13 @@ class _Watch:
         return self._seen.state.ready
 
     def hopeless(self) -> list[str]:
-        """Return the faults that have stood for longer than their patience."""
+        """Return what is wrong, once one of the faults has stood for longer than its patience;
+        several pods may have the same fault, of which one is told."""
         now = time.monotonic()
-        faults = {
-            f.words: f for f in self._seen.faults if now - self._since[f.name] >= f.patience_s
-        }
-        return [f"{self._workload}: {words}" for words in faults]
+        if all(now - self._since[f.name] < f.patience_s for f in self._seen.faults):
+            return []
+        faults = {fault.name: fault.words for fault in self._seen.faults}
+        return [f"{self._workload}: {'; '.join(faults.values())}"]
 
     @property
     def words(self) -> str:

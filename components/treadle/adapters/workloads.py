@@ -68,11 +68,11 @@ def _replicas(workload: Object) -> State:
 def _refused_pods(workload: Object) -> Fault | None:
     for condition in _conditions(workload):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            return Fault("refused", _refusal(condition.get("message", "")), 20)
+            return Fault("refused", refusal(condition.get("message", "")), 20)
     return None
 
 
-def _refusal(message: str) -> str:
+def refusal(message: str) -> str:
     """Say why the API server lets no pod be made: a quota, Pod Security, a missing account."""
     reason = message.partition("forbidden: ")[2] or message
     if "violates PodSecurity" in reason:
@@ -93,7 +93,7 @@ def _job(workload: Object) -> State:
     if workload["spec"].get("suspend"):
         return State(False, "suspended", Fault("suspended", "it is suspended: resume it", 20))
     tried = status.get("failed", 0)
-    words = "running" if status.get("active") else "starting"
+    words = "running" if status.get("ready") else "starting"
     return State(False, words + (f", {tried} tries failed" if tried else ""))
 
 
@@ -195,7 +195,9 @@ def _unschedulable(pod: Object) -> str:
     refused = [c for c in _conditions(pod) if c["type"] == "PodScheduled"]
     if not refused or refused[0].get("reason") != "Unschedulable":
         return ""
+    # What the scheduler says of evicting others comes after the reasons.
     message = refused[0].get("message", "").partition(" preemption:")[0]
+    message = message.partition(" no new claims to deallocate")[0]
     if "PersistentVolumeClaim" in message or "persistentvolumeclaim" in message:
         volumes = pod["spec"].get("volumes") or []
         claims = [v["persistentVolumeClaim"]["claimName"] for v in volumes
@@ -266,7 +268,7 @@ def _image_words(image: str, message: str) -> str:
         why = message or "the node can't pull it"
     return (
         f"no image {image}: {why}. Build it and push it to where the nodes pull from, or, on kind, "
-        f"load it: kind load docker-image {image}"
+        f"load it: kind load docker-image {image} --name treadle"
     )
 
 
