@@ -92,6 +92,9 @@ class SkopsModel:
 # Types that skops doesn't know to be harmless by itself.
 TRUSTED = [
     "sklearn.model_selection._split.KFold",
+    "treadle.transformers.Categories",
+    "treadle.transformers.Numbers",
+    "treadle.transformers.Terms",
     "treadle.transformers.TimeParts",
     "treadle.transformers.ToFloat32",
 ]

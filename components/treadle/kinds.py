@@ -38,7 +38,19 @@ def infer_task(target: ColumnProfile) -> Task:
     return Task.REGRESSION
 
 
+TEXT_WORDS = 3.0
+
+
+def is_text(column: ColumnProfile) -> bool:
+    """Say whether a category is a short text: mostly different, several words each."""
+    lengths, present = column.lengths, column.rows - column.nulls
+    if lengths is None or column.kind is not Kind.CATEGORY or present <= 20:
+        return False
+    return lengths.mean_words >= TEXT_WORDS and column.distinct > 0.2 * present
+
+
 def is_identifier(column: ColumnProfile) -> bool:
-    """Say whether a category has a value of its own in nearly every row."""
+    """Say whether a category that is no text has a value of its own in nearly every row."""
     present = column.rows - column.nulls
-    return column.kind is Kind.CATEGORY and present > 20 and column.distinct > 0.9 * present
+    unique = column.kind is Kind.CATEGORY and present > 20 and column.distinct > 0.9 * present
+    return unique and not is_text(column)

@@ -222,6 +222,42 @@ class How(StrEnum):
     TARGET_ENCODED = "target_encoded"
     TIME = "time"
     SEASONAL_TIME = "seasonal_time"
+    WORDS = "words"
+    CHARACTERS = "characters"
+
+
+class Nulls(StrEnum):
+    """What a null becomes: a number, a value of its own, or the commonest category."""
+
+    MEDIAN = "median"
+    MEAN = "mean"
+    ZERO = "zero"
+    COMMONEST = "commonest"
+    OWN = "own"
+
+
+class OutOfRange(StrEnum):
+    """What a number beyond those of the training rows becomes."""
+
+    KEEP = "keep"
+    CLIP = "clip"
+    NULL = "null"
+
+
+class Unseen(StrEnum):
+    """What a category that the training rows don't hold counts as."""
+
+    RARE = "rare"
+    NULL = "null"
+
+
+class Treatment(Record):
+    """What becomes of a feature's nulls, and of values that training saw seldom or never."""
+
+    nulls: Nulls
+    out_of_range: OutOfRange = OutOfRange.KEEP
+    unseen: Unseen = Unseen.RARE
+    rare_rows: int = Field(default=0, description="a category with fewer training rows is rare")
 
 
 class Recipe(Record):
@@ -230,6 +266,7 @@ class Recipe(Record):
     task: Task
     seed: int
     features: dict[str, How]
+    treatments: dict[str, Treatment]
 
 
 class Split(Record):
@@ -242,6 +279,9 @@ class Split(Record):
     test_rows: int
     cutoff: str | None = None
     tuning_rows: int
+    shared_rows: int = Field(
+        default=0, description="held-out rows that are also among those learned from"
+    )
     held_out: str = Field(description="digest of the snapshot that holds the held-out rows")
 
 

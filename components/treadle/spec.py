@@ -9,7 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from treadle.records import Check, Kind, Severity, Task
+from treadle.records import Check, How, Kind, Nulls, OutOfRange, Severity, Task, Unseen
 
 
 class Section(BaseModel):
@@ -184,6 +184,31 @@ class SplitBy(StrEnum):
     GROUP = "group"
 
 
+class ColumnTreatment(Section):
+    """How one column becomes numbers; what is left out is chosen by itself."""
+
+    how: How | None = Field(
+        default=None,
+        description="number · one_hot, target_encoded, words or characters (of a text, weighted "
+        "by TF-IDF) · time, seasonal_time",
+    )
+    nulls: Nulls | None = Field(
+        default=None,
+        description="median, mean or zero of a number; own (a category of its own) or commonest",
+    )
+    out_of_range: OutOfRange = Field(
+        default=OutOfRange.KEEP,
+        description="numbers beyond those of the training rows: keep, clip or null",
+    )
+    unseen: Unseen = Field(
+        default=Unseen.RARE,
+        description="categories that training didn't see: as the rare ones, or as null",
+    )
+    rare_rows: int | None = Field(
+        default=None, ge=0, description="categories with fewer training rows are taken together"
+    )
+
+
 class Preprocessing(Section):
     """Stage 3: which rows and columns the model learns from."""
 
@@ -202,6 +227,20 @@ class Preprocessing(Section):
         default=8,
         ge=0,
         description="categories with more values than this are target-encoded, not one-hot",
+    )
+    rare_rows: int = Field(
+        default=10,
+        ge=0,
+        description="one-hot categories with fewer training rows than this are taken together",
+    )
+    shared_rows: HowHard = Field(
+        default=Severity.SOFT,
+        description="rows that are held out and learned from alike: hard (not learned from), soft "
+        "(reported) or off",
+    )
+    columns: dict[str, ColumnTreatment] = Field(
+        default_factory=dict,
+        description="how columns become numbers: how, nulls, out_of_range, unseen, rare_rows",
     )
 
     @model_validator(mode="after")

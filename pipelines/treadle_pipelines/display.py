@@ -109,7 +109,8 @@ def outcome(stage: str, results: dict[str, Any]) -> str:
             return words + (f", {things} noticed" if noticed else "")
         case "preprocess":
             words = f"{get('train'):,} rows to learn from, {get('test'):,} held out"
-            return words + (f" (from {get('cutoff')[:10]})" if get("cutoff") else "")
+            words += f" (from {get('cutoff')[:10]})" if get("cutoff") else ""
+            return words + (f", {get('shared'):,} of them in both" if get("shared") else "")
         case "train":
             best = f"{get('metric')} {get('value'):.4g} on the tuning rows"
             return f"{get('trials')} trials, best {get('family')} ({best})"

@@ -9,14 +9,27 @@ import pytest
 
 from treadle import snapshots
 from treadle.adapters.filesystem import DirectoryStore
-from treadle.encoding import category
+from treadle.encoding import NULL_CATEGORY, category
 from treadle.errors import DataError, SpecError
 from treadle.kinds import kinds_of
 from treadle.preprocessing import prepare
-from treadle.preprocessing.features import choose_features
+from treadle.preprocessing.features import choose_features, plan_transformer
 from treadle.profile import profile
-from treadle.records import Kind, Signature, Split, Task
+from treadle.records import (
+    How,
+    Kind,
+    Nulls,
+    OutOfRange,
+    Recipe,
+    Signature,
+    Split,
+    Task,
+    Tokens,
+    Treatment,
+    Unseen,
+)
 from treadle.spec import Preprocessing, SplitBy
+from treadle.transformers import RARE_CATEGORY, Categories, Numbers
 
 Choose = Callable[..., Signature]
 SIZES = np.random.default_rng(0).normal(size=120)
@@ -94,6 +107,115 @@ def test_a_table_without_a_feature_left_is_refused(choose: Choose) -> None:
         choose(WORDS, exclude=["size"])
 
 
+# How columns become numbers
+
+
+NOTES = [f"a note of the {i}th day, in {i % 7} words" for i in range(120)]
+
+
+@pytest.fixture
+def planned(parquet: Callable[[pa.Table], Path]) -> Callable[..., tuple[Signature, Recipe]]:
+    """Plans the transformer of a table with a number, categories, a text and an identifier."""
+
+    def run(**columns: dict[str, object]) -> tuple[Signature, Recipe]:
+        table = pa.table(
+            {
+                "y": WORDS,
+                "size": SIZES,
+                "code": ["x", "z"] * 60,
+                "note": NOTES,
+                "id": [f"id-{i}" for i in range(120)],
+                "empty": pa.nulls(120, pa.string()),
+            }
+        )
+        found = profile(parquet(table), kinds_of(table.schema, {}))
+        options = Preprocessing.model_validate({"columns": columns})
+        signature = choose_features(found, "y", None, options, ["a", "b", "c"])
+        return signature, plan_transformer(signature, found, options, 0)
+
+    return run
+
+
+def test_texts_are_found_and_identifiers_and_empty_columns_stay_as_ignored(
+    planned: Callable[..., tuple[Signature, Recipe]],
+) -> None:
+    signature, recipe = planned()
+    assert signature.ignored == ["id", "empty"]
+    assert recipe.features == {"size": How.NUMBER, "code": How.ONE_HOT, "note": How.WORDS}
+    assert [f.tokens for f in signature.features] == [None, None, Tokens.WORDS]
+    assert recipe.treatments["size"] == Treatment(nulls=Nulls.MEDIAN)
+    assert recipe.treatments["code"] == Treatment(nulls=Nulls.OWN, rare_rows=10)
+
+
+def test_what_the_spec_states_of_a_column_is_done(
+    planned: Callable[..., tuple[Signature, Recipe]],
+) -> None:
+    signature, recipe = planned(
+        size={"nulls": "mean", "out_of_range": "clip"},
+        code={"how": "target_encoded", "unseen": "null", "rare_rows": 3},
+        note={"how": "characters"},
+        id={"how": "target_encoded"},
+    )
+    assert signature.names == ["size", "code", "note", "id"]
+    assert signature.features[2].tokens is Tokens.CHARACTERS
+    assert recipe.treatments["size"].out_of_range is OutOfRange.CLIP
+    assert recipe.treatments["code"] == Treatment(nulls=Nulls.OWN, unseen=Unseen.NULL, rare_rows=3)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"size": {"how": "words"}}, "'size' is a number, which can't be words: say number, or"),
+        ({"code": {"nulls": "median"}}, "nulls of 'code', one_hot, can't be median"),
+        ({"size": {"nulls": "own"}}, "nulls of 'size', number, can't be own"),
+        ({"note": {"nulls": "commonest"}}, "nulls of 'note', words, can't be commonest"),
+        ({"code": {"out_of_range": "clip"}}, "out_of_range is for numbers; 'code' is one_hot"),
+    ],
+)
+def test_a_treatment_that_a_column_cant_have_is_misuse(
+    columns: dict[str, dict[str, object]],
+    words: str,
+    planned: Callable[..., tuple[Signature, Recipe]],
+) -> None:
+    with pytest.raises(SpecError, match=words):
+        planned(**columns)
+
+
+def test_a_treatment_of_no_column_is_named_with_the_nearest(
+    planned: Callable[..., tuple[Signature, Recipe]],
+) -> None:
+    words = r"preprocessing.columns: there is no column 'sise'; did you mean 'size'\?"
+    with pytest.raises(DataError, match=words):
+        planned(sise={"nulls": "mean"})
+
+
+def test_rare_null_and_unseen_categories_are_told_apart() -> None:
+    column = np.array([["a"]] * 9 + [["b"]] * 8 + [["r"], ["s"]] + [[NULL_CATEGORY]] * 2, object)
+    asked = np.array([["a"], ["r"], [NULL_CATEGORY], ["new"]], dtype=object)
+
+    def found(nulls: Nulls, unseen: Unseen, rows: np.ndarray = column) -> list[str]:
+        return Categories(nulls.value, unseen.value, 3).fit(rows).transform(asked).ravel().tolist()
+
+    rare, null = RARE_CATEGORY, NULL_CATEGORY
+    assert found(Nulls.OWN, Unseen.RARE) == ["a", rare, null, rare]
+    assert found(Nulls.OWN, Unseen.NULL) == ["a", rare, null, null]
+    assert found(Nulls.COMMONEST, Unseen.RARE) == ["a", rare, "a", rare]
+    assert found(Nulls.COMMONEST, Unseen.NULL) == ["a", rare, "a", "a"]
+    # Neither a null nor anything rare in training: both are defined at serving all the same.
+    assert found(Nulls.OWN, Unseen.RARE, column[:17]) == ["a", rare, null, rare]
+
+
+def test_numbers_are_what_pandas_makes_of_them() -> None:
+    known = np.array([[1, 5, np.nan], [2, np.nan, np.nan], [2, 7, np.nan], [9, 6, np.nan]], "f4")
+    step = Numbers(["commonest", "mean", "median"], ["clip", "null", "clip"]).fit(known)
+    odd = np.array([[np.nan, np.nan, np.nan], [99, 99, 4], [-1, 5.5, np.nan]], "f4")
+    np.testing.assert_array_equal(
+        step.transform(odd), [[2, 6, 0, 1, 1], [9, 6, 4, 1, 0], [1, 5.5, 0, 0, 1]]
+    )
+    names = ["x0", "x1", "x2", "x1_null", "x2_null"]
+    assert step.get_feature_names_out().tolist() == names
+
+
 # The whole stage
 
 
@@ -112,6 +234,74 @@ def test_the_last_rows_are_held_out_and_the_rest_prepared(
     split = prepared(["no", "yes"] * 60, store, tmp_path / "out")
     assert (split.train_rows, split.test_rows, split.tuning_rows) == (96, 24, 20)
     assert Signature.read(tmp_path / "out" / "signature.json").classes == ["no", "yes"]
+
+
+def staged(
+    table: pa.Table, store: DirectoryStore, out: Path, **options: object
+) -> tuple[Split, Signature]:
+    taken = snapshots.publish(table.to_reader(), "a table", store)
+    found = profile(store.local(taken.data_key), kinds_of(table.schema, {}))
+    chosen = Preprocessing.model_validate(options)
+    split = prepare.run(taken, found, "y", None, chosen, 0.2, 0, store, out)
+    return split, Signature.read(out / "signature.json")
+
+
+def test_a_column_empty_in_the_training_part_is_ignored_whatever_is_held_out(
+    store: DirectoryStore, tmp_path: Path
+) -> None:
+    late = pa.array([None] * 100 + [1.5, 2.5] * 10)
+    table = pa.table({"y": WORDS, "size": SIZES, "late": late, "at": np.arange(120)})
+    _, signature = staged(table, store, tmp_path / "out", split="time", split_column="at")
+    assert (signature.names, signature.ignored) == (["size", "at"], ["late"])
+
+
+def test_what_is_learned_is_the_same_whatever_the_held_out_rows_hold(
+    store: DirectoryStore, tmp_path: Path
+) -> None:
+    def learned(wild: float, code: str, out: Path) -> list[bytes]:
+        table = pa.table(
+            {
+                "y": WORDS,
+                "size": [*SIZES[:96], *[wild] * 24],
+                "code": ["a", "b"] * 48 + [code] * 24,
+                "at": np.arange(120),
+            }
+        )
+        staged(table, store, out, split="time", split_column="at")
+        names = ["recipe.json", "signature.json", "reference.json", "fit_x.npy", "train.parquet"]
+        return [(out / name).read_bytes() for name in names]
+
+    assert learned(1.0, "a", tmp_path / "one") == learned(9e9, "never seen", tmp_path / "two")
+
+
+def test_rows_that_both_parts_share_are_counted_or_left_out(
+    store: DirectoryStore, tmp_path: Path
+) -> None:
+    twice = [*range(60), *range(60)]
+    table = pa.table({"y": [WORDS[i] for i in twice], "size": SIZES[twice], "id": np.arange(120)})
+
+    def split(severity: object) -> Split:
+        done, _ = staged(table, store, tmp_path / "o", exclude=["id"], shared_rows=severity)
+        return done
+
+    soft, hard, off = (split(severity) for severity in ("soft", "hard", False))
+    assert soft.train_rows == off.train_rows == 96 and off.shared_rows == 0
+    assert 0 < soft.shared_rows == hard.shared_rows == soft.train_rows - hard.train_rows
+    alone = staged(table, store, tmp_path / "o")[0]  # every id is another
+    assert alone.shared_rows == 0
+
+
+def test_every_row_of_training_held_out_too_is_said(store: DirectoryStore, tmp_path: Path) -> None:
+    table = pa.table({"y": ["a", "b"] * 60, "size": [1.0, 2.0] * 60})
+    with pytest.raises(DataError, match="every row to learn from is held out too"):
+        staged(table, store, tmp_path / "out", shared_rows="hard")
+
+
+def test_a_class_of_one_row_breaks_no_split(store: DirectoryStore, tmp_path: Path) -> None:
+    table = pa.table({"y": ["alone", *WORDS[1:]], "size": SIZES})
+    split, signature = staged(table, store, tmp_path / "out", split="stratum")
+    assert signature.classes == ["a", "alone", "b", "c"]
+    assert split.test_rows == 24
 
 
 def test_rows_to_learn_from_that_hold_one_class_are_refused_and_leave_nothing(

@@ -9,19 +9,34 @@ import onnxruntime as ort
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import skops.io as sio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from treadle.bundle import OnnxModel
+from treadle.bundle import OnnxModel, SkopsModel
 from treadle.encoding import NULL_CATEGORY, feeds
 from treadle.kinds import kinds_of
-from treadle.preprocessing.features import plan_transformer
+from treadle.preprocessing.features import how_encoded, plan_transformer
 from treadle.profile import profile
-from treadle.records import Feature, Kind, Parameter, Signature, Task
+from treadle.records import (
+    ColumnProfile,
+    Feature,
+    How,
+    Kind,
+    Nulls,
+    OutOfRange,
+    Parameter,
+    Profile,
+    Signature,
+    Task,
+    Tokens,
+    Unseen,
+)
 from treadle.signature import arrays, encode_frame
-from treadle.spec import Family, Preprocessing
+from treadle.spec import ColumnTreatment, Family, Preprocessing
 from treadle.training.families import final_estimator
 from treadle.training.onnx_export import export
 from treadle.transformers import YEAR_S, TimeParts, build_transformer
@@ -29,8 +44,10 @@ from treadle.transformers import YEAR_S, TimeParts, build_transformer
 # skl2onnx 1.20 gives protobuf booleans where it asks for integers.
 pytestmark = pytest.mark.filterwarnings("ignore:Field onnx.AttributeProto:DeprecationWarning")
 
+quick = settings(deadline=None, max_examples=40)
 ROWS = 400
 NAMES = {"size": "size", "open": "open", "few": "few", "many": "many", "at": "at"}
+TOKENS = {How.WORDS: Tokens.WORDS, How.CHARACTERS: Tokens.CHARACTERS}
 PARAMETERS: dict[Family, dict[str, Parameter]] = {
     Family.LINEAR: {"regularisation": 1.0},
     Family.HIST_GRADIENT_BOOSTING: {"learning_rate": 0.1, "max_leaf_nodes": 15},
@@ -71,21 +88,29 @@ def answers_of(task: Task) -> np.ndarray:
 
 
 def fitted(
-    frame: pd.DataFrame, task: Task, family: Family, place: Path
+    frame: pd.DataFrame,
+    task: Task,
+    family: Family,
+    place: Path,
+    options: Preprocessing = Preprocessing(),  # noqa: B008 - it is frozen
 ) -> tuple[Pipeline, Signature, pd.DataFrame]:
     """The pipeline as training fits it, its signature and the encoded rows."""
     frame.to_parquet(place / "rows.parquet")
     schema = pq.read_schema(place / "rows.parquet")
     kinds = kinds_of(schema.remove_metadata(), {})
+    table = profile(place / "rows.parquet", kinds)
+    hows = {column.name: how_encoded(column, options) for column in table.columns}
     wanted = Signature(
         task=task,
         target="answer",
-        features=[Feature(name=name, kind=kind) for name, kind in kinds.items()],
+        features=[
+            Feature(name=name, kind=kind, tokens=TOKENS.get(hows[name]))
+            for name, kind in kinds.items()
+        ],
         classes=CLASSES[task],
     )
-    table = profile(place / "rows.parquet", kinds)
     encoded = encode_frame(pd.read_parquet(place / "rows.parquet"), wanted)
-    plan = plan_transformer(wanted, table, Preprocessing(), seed=0)
+    plan = plan_transformer(wanted, table, options, seed=0)
     steps = [
         ("transformer", build_transformer(plan)),
         ("estimator", final_estimator(family, task, PARAMETERS[family], 3, 0, 1)),
@@ -191,6 +216,106 @@ def test_numbers_next_to_each_other_in_float32_are_told_apart(
     frame = pd.DataFrame({"account": 1_600_000_000 + 128 * (np.arange(ROWS) % 40)})
     pipeline, signature, rows = fitted(frame, Task.REGRESSION, family, tmp_path)
     assert_equal_answers(pipeline, signature, rows)
+
+
+# What becomes of odd values, and texts
+
+
+def treated(**columns: ColumnTreatment) -> Preprocessing:
+    return Preprocessing(columns=columns)
+
+
+NUMBER_NULLS = [Nulls.MEDIAN, Nulls.MEAN, Nulls.ZERO, Nulls.COMMONEST]
+
+
+@pytest.mark.parametrize("nulls", NUMBER_NULLS)
+@pytest.mark.parametrize("out_of_range", OutOfRange)
+def test_the_graph_treats_odd_numbers_as_scikit_learn_does(
+    nulls: Nulls, out_of_range: OutOfRange, tmp_path: Path
+) -> None:
+    options = treated(size=ColumnTreatment(nulls=nulls, out_of_range=out_of_range))
+    frame = mixed_frame({"size": "size", "open": "open", "few": "few"})
+    made = fitted(frame, Task.REGRESSION, Family.HIST_GRADIENT_BOOSTING, tmp_path, options)
+    pipeline, signature, rows = made
+    wild = rows.iloc[:4].assign(size=np.array([1e9, -1e9, np.inf, np.nan], dtype=np.float32))
+    assert_equal_answers(pipeline, signature, pd.concat([rows, wild], ignore_index=True))
+
+
+@pytest.mark.parametrize("nulls", [Nulls.OWN, Nulls.COMMONEST])
+@pytest.mark.parametrize("unseen", Unseen)
+@pytest.mark.parametrize("how", [How.ONE_HOT, How.TARGET_ENCODED])
+def test_the_graph_treats_odd_categories_as_scikit_learn_does(
+    nulls: Nulls, unseen: Unseen, how: How, tmp_path: Path
+) -> None:
+    treatment = ColumnTreatment(how=how, nulls=nulls, unseen=unseen, rare_rows=20)
+    frame = mixed_frame({"few": "few", "many": "many"})
+    options = treated(few=treatment, many=treatment)
+    for task in (Task.BINARY, Task.MULTICLASS):
+        pipeline, signature, rows = fitted(frame, task, Family.FOREST, tmp_path, options)
+        assert_equal_answers(pipeline, signature, with_odd_rows(rows, signature))
+
+
+WORDS = ["red", "Größe", "train", "to", "the", "station", "12", "naïve", "it's"]
+
+
+def texts(count: int = ROWS) -> list[str | None]:
+    random = np.random.default_rng(3)
+    drawn = [" ".join(random.choice(WORDS, random.integers(0, 9))) for _ in range(count - 4)]
+    return [*drawn, None, "", "?!", "  , "]
+
+
+@pytest.mark.parametrize("how", [How.WORDS, How.CHARACTERS])
+@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize("family", Family)
+def test_texts_are_weighed_in_the_graph_as_in_scikit_learn(
+    how: How, task: Task, family: Family, tmp_path: Path
+) -> None:
+    frame = mixed_frame({"size": "size"}).assign(note=texts())
+    options = treated(note=ColumnTreatment(how=how))
+    pipeline, signature, rows = fitted(frame, task, family, tmp_path, options)
+    odd = rows.iloc[:3].assign(note=["", NULL_CATEGORY, "never seen before"])
+    assert_equal_answers(pipeline, signature, pd.concat([rows, odd], ignore_index=True))
+    for lonely in (0, 1, 2):  # a request of one row, without a token too
+        assert_equal_answers(pipeline, signature, odd.iloc[[lonely]])
+
+
+@pytest.mark.parametrize("how", [How.WORDS, How.CHARACTERS])
+def test_a_text_without_a_term_in_training_is_no_fault(how: How, tmp_path: Path) -> None:
+    frame = mixed_frame({"size": "size"}).assign(note=["!", "a"[:0], None, "?"] * (ROWS // 4))
+    options = treated(note=ColumnTreatment(how=how))
+    made = fitted(frame, Task.REGRESSION, Family.LINEAR, tmp_path, options)
+    pipeline, signature, rows = made
+    odd = rows.iloc[:3].assign(note=["a b c d", NULL_CATEGORY, "none"])
+    assert_equal_answers(pipeline, signature, pd.concat([rows, odd], ignore_index=True))
+
+
+def test_a_bundle_in_skops_holds_every_part(tmp_path: Path) -> None:
+    frame = mixed_frame().assign(note=texts())
+    options = treated(size=ColumnTreatment(out_of_range=OutOfRange.CLIP))
+    pipeline, signature, rows = fitted(frame, Task.BINARY, Family.LINEAR, tmp_path, options)
+    assert {f.name: f.tokens for f in signature.features}["note"] is Tokens.WORDS
+    sio.dump(pipeline, tmp_path / "model.skops")
+    found = SkopsModel(tmp_path / "model.skops", signature).output(arrays(rows))
+    np.testing.assert_allclose(found, pipeline.predict_proba(rows))
+
+
+@quick
+@given(st.lists(st.none() | st.text(max_size=12), min_size=1, max_size=8), st.sampled_from(Tokens))
+def test_any_text_is_weighed_alike(drawn: list[str | None], tokens: Tokens) -> None:
+    how = How.WORDS if tokens is Tokens.WORDS else How.CHARACTERS
+    feature = Feature(name="note", kind=Kind.CATEGORY, tokens=tokens)
+    signature = Signature(task=Task.REGRESSION, target="answer", features=[feature])
+    options = treated(note=ColumnTreatment(how=how))
+    column = ColumnProfile(name="note", kind=Kind.CATEGORY, rows=9, nulls=0, distinct=9)
+    table = Profile(rows=9, columns=[column])
+    steps = [
+        ("transformer", build_transformer(plan_transformer(signature, table, options, 0))),
+        ("estimator", Ridge()),
+    ]
+    rows = encode_frame(pd.DataFrame({"note": [*drawn, "a few words", "more words"]}), signature)
+    pipeline = Pipeline(steps).fit(rows, np.arange(len(rows), dtype=float))
+    assert_equal_answers(pipeline, signature, rows)
+    assert_equal_answers(pipeline, signature, rows.iloc[:1])
 
 
 def test_the_same_pipeline_gives_the_same_bytes(tmp_path: Path) -> None:

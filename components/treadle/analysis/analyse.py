@@ -39,8 +39,7 @@ def run(
         seed,
         champion,
     )
-    html = page.render(
-        found, seen, bundle.signature, Training.read(training_path), Parity.read(parity_path)
-    )
+    training, parity = Training.read(training_path), Parity.read(parity_path)
+    html = page.render(found, seen, bundle.signature, training, parity, split.shared_rows)
     out.write_text(html, encoding="utf-8")
     return found

@@ -14,14 +14,16 @@ def render(
     signature: Signature,
     training: Training,
     parity: Parity,
+    shared_rows: int,
 ) -> str:
-    """Return the page's HTML."""
+    """Return the page's HTML; ``shared_rows`` held-out rows are among those learned from."""
     decision = evaluation.decision
     words = "The gate says yes" if decision.passed else "The gate says no"
     parts = [
         "<h2 id='analysis'>How good it is</h2>",
         report.verdict(words, decision.reasons, good=decision.passed),
         _metrics(evaluation),
+        _shared(shared_rows, evaluation.rows),
         plots.outcome(seen, signature),
         plots.importances(evaluation),
         _slices(evaluation),
@@ -50,8 +52,18 @@ def _metrics(evaluation: Evaluation) -> str:
             row.append(report.number(evaluation.champion[i].value))
         rows.append(row)
     return (
-        f"<p>On {evaluation.rows:,} held-out rows that training never saw. ↑ higher is better, "
+        f"<p>On {evaluation.rows:,} held-out rows. ↑ higher is better, "
         f"↓ lower.</p>{report.table(header, rows, numeric=(1, 2, 3, 4))}"
+    )
+
+
+def _shared(shared: int, rows: int) -> str:
+    if not shared:
+        return ""
+    return (
+        f"<p class='warn'>{shared:,} of {rows:,} held-out rows ({shared / rows:.1%}) are the same "
+        "as a row that was learned from, so the figures may be too good: split by group, or say "
+        "shared_rows: hard in preprocessing, which leaves such rows out of training.</p>"
     )
 
 

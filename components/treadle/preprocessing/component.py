@@ -50,4 +50,9 @@ def prepare_data(
             store,
             Path(prepared.path),
         )
-        run.result(train=split.train_rows, test=split.test_rows, cutoff=split.cutoff)
+        run.result(
+            train=split.train_rows,
+            test=split.test_rows,
+            cutoff=split.cutoff,
+            shared=split.shared_rows,
+        )

@@ -17,8 +17,18 @@ from treadle.errors import DataError, nearest
 from treadle.ports import ObjectStore
 from treadle.preprocessing.features import choose_features, plan_transformer
 from treadle.preprocessing.split import Parts, part
+from treadle.profile import connected, quoted, single
 from treadle.profile import profile as profile_table
-from treadle.records import Feature, Kind, Profile, Signature, Snapshot, Split, Task
+from treadle.records import (
+    Feature,
+    Kind,
+    Profile,
+    Severity,
+    Signature,
+    Snapshot,
+    Split,
+    Task,
+)
 from treadle.signature import encode_frame
 from treadle.spec import Preprocessing, SplitBy
 from treadle.transformers import build_transformer
@@ -37,16 +47,17 @@ def run(
 ) -> Split:
     """Write the prepared directory (see ``treadle.prepared``) to ``out`` and return the split."""
     table = pq.read_table(store.local(accepted.data_key))
-    frame = table.to_pandas()
-    parts = _part(frame, profile, target, options, options.test_share, seed)
-    training = frame[~parts.held_out]
-    labels = sorted({category(value) for value in training[target]})
-    signature = choose_features(profile, target, task, options, labels)
+    parts = _part(table.to_pandas(), profile, target, options, options.test_share, seed)
     held_out = snapshots.publish(
         table.filter(pa.array(parts.held_out)).to_reader(),
         f"held-out rows of snapshot {accepted.digest}",
         store,
     )
+    kept, shared = _apart(table.filter(pa.array(~parts.held_out)), held_out, options, store)
+    reference = _profile(kept, profile)
+    training = kept.to_pandas()
+    labels = sorted({category(value) for value in training[target]})
+    signature = choose_features(reference, target, task, options, labels)
     tuning = _part(training, profile, target, options, tuning_share, seed + 1).held_out
     split = Split(
         by=options.split.value,
@@ -56,15 +67,43 @@ def run(
         test_rows=held_out.rows,
         cutoff=_iso(parts.cutoff),
         tuning_rows=int(tuning.sum()),
+        shared_rows=shared,
         held_out=held_out.digest,
     )
     out.mkdir(parents=True, exist_ok=True)
     signature.write(out / prepared.SIGNATURE)
     split.write(out / prepared.SPLIT)
     profile.write(out / prepared.SCHEMA)
-    _write_training(training, tuning, signature, profile, options, seed, out)
-    _write_reference(table.filter(pa.array(~parts.held_out)), profile, out)
+    reference.write(out / prepared.REFERENCE)
+    _write_training(training, tuning, signature, reference, options, seed, out)
     return split
+
+
+def _apart(
+    training: pa.Table, held_out: Snapshot, options: Preprocessing, store: ObjectStore
+) -> tuple[pa.Table, int]:
+    """Return the rows to learn from and how many held-out rows are the same as one of them, answer
+    included; where that is a hard check, those are no longer learned from. Raises DataError where
+    no row is left."""
+    if options.shared_rows is Severity.OFF:
+        return training, 0
+    names = [name for name in training.column_names if name not in options.exclude]
+    row = f"hash({', '.join(quoted(name) for name in names)})"
+    with connected() as connection:
+        connection.register("training", training)
+        connection.read_parquet(str(store.local(held_out.data_key))).create_view("held_out")
+        among = f"SELECT count(*) FROM held_out WHERE {row} IN (SELECT {row} FROM training)"
+        shared = int(single(connection, among)[0])
+        if not shared or options.shared_rows is not Severity.HARD:
+            return training, shared
+        alone = f"SELECT {row} NOT IN (SELECT {row} FROM held_out) AS alone FROM training"
+        kept = training.filter(connection.sql(alone).to_arrow_table()["alone"])
+    if not kept.num_rows:
+        raise DataError(
+            "every row to learn from is held out too, and preprocessing.shared_rows is hard: take "
+            "doubles out of the table, or split by group"
+        )
+    return kept, shared
 
 
 def _part(
@@ -129,13 +168,12 @@ def _write_training(
     encoded.reset_index(drop=True).to_parquet(out / prepared.TRAIN, compression="zstd")
 
 
-def _write_reference(training: pa.Table, profile: Profile, out: Path) -> None:
-    """Profile the training rows: what later data are compared with."""
+def _profile(training: pa.Table, accepted: Profile) -> Profile:
+    """Profile the training rows: what features are chosen by, and later data compared with."""
     with TemporaryDirectory(prefix="treadle-") as scratch:
         path = Path(scratch) / "training.parquet"
         pq.write_table(training, path)
-        kinds = {column.name: column.kind for column in profile.columns}
-        profile_table(path, kinds).write(out / prepared.REFERENCE)
+        return profile_table(path, {column.name: column.kind for column in accepted.columns})
 
 
 def _iso(seconds: float | None) -> str | None:

@@ -1,9 +1,8 @@
 """The whole pipeline as one ONNX graph: one input a feature, plain tensors out.
 
-skl2onnx converts the estimators. The transformer is built here, because skl2onnx 1.20 gets three
-of its parts wrong or not at all (null flags of SimpleImputer, rare categories of OneHotEncoder,
-TargetEncoder for several classes): categories become a look-up table, filled by asking the fitted
-encoder itself, so that the graph can't disagree with it.
+skl2onnx converts the estimators. The transformer is built here: numbers, times and terms are a few
+nodes of arithmetic, categories a look-up table, filled by asking the fitted encoder itself, so that
+the graph can't disagree with it.
 
 Inputs, each (n, 1): float32 for numbers and booleans, float64 epoch seconds for times, string for
 categories. Outputs, in this order: ``prediction`` float32 (n,); or ``label`` string (n,) and
@@ -22,13 +21,22 @@ from onnx import TensorProto, helper, numpy_helper
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.compose import ColumnTransformer
-from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 
+from treadle.encoding import NULL_CATEGORY
 from treadle.records import Kind, Signature
-from treadle.transformers import DAY_S, WEEK_OFFSET_S, WEEK_S, YEAR_S, TimeParts
+from treadle.transformers import (
+    DAY_S,
+    WEEK_OFFSET_S,
+    WEEK_S,
+    YEAR_S,
+    Numbers,
+    Terms,
+    TimeParts,
+)
 
-OPSETS = {"": 18, "ai.onnx.ml": 3}
+# 20 is the first that splits texts.
+OPSETS = {"": 20, "ai.onnx.ml": 3}
 _UNSEEN = "\x00unseen"
 
 _INPUT_TYPES = {
@@ -86,26 +94,60 @@ class _Graph:
 
     def block(self, step: Any, names: list[str]) -> str:
         """Return the output of one transformer of the ColumnTransformer."""
-        if isinstance(step, SimpleImputer):
-            return self._imputed(step, names)
+        if isinstance(step, Numbers):
+            return self._numbers(step, names)
         if isinstance(step, TimeParts):
             return self._time_parts(step, names[0])
+        if isinstance(step, Terms):
+            return self._terms(step, names[0])
         return self._looked_up(step, names[0])
 
-    def _imputed(self, imputer: SimpleImputer, names: list[str]) -> str:
+    def _numbers(self, step: Numbers, names: list[str]) -> str:
+        """Numbers.transform, node by node."""
         numbers = self.add("Concat", names, axis=1)
+        for op, limit, instead in (
+            ("Less", step.low_, step.below_),
+            ("Greater", step.high_, step.above_),
+        ):
+            if np.isfinite(limit).any():
+                beyond = self.add(op, [numbers, self.constant(limit.reshape(1, -1))])
+                taken = self.constant(instead.reshape(1, -1))
+                numbers = self.add("Where", [beyond, taken, numbers])
         null = self.add("IsNaN", [numbers])
-        medians = self.constant(imputer.statistics_.astype(np.float32).reshape(1, -1))
-        filled = self.add("Where", [null, medians, numbers])
-        flagged = imputer.indicator_.features_.astype(np.int64)
+        fill = self.constant(step.fill_.reshape(1, -1))
+        filled = self.add("Where", [null, fill, numbers])
+        flagged = step.flagged_.astype(np.int64)
         if not len(flagged):
             return filled
         flags = self.add("Gather", [null, self.constant(flagged)], axis=1)
         return self.add("Concat", [filled, self.add("Cast", [flags], to=TensorProto.FLOAT)], axis=1)
 
+    def _terms(self, step: Terms, name: str) -> str:
+        """Terms.transform: terms are counted as whole numbers, then weighed in float64."""
+        flat = self.add("Reshape", [name, self.constant(np.array([-1], dtype=np.int64))])
+        # A row without a token still has one, which no term knows.
+        tail = self.constant(np.array([f" {NULL_CATEGORY}"], dtype=object))
+        tokens = self._split(self.add("StringConcat", [flat, tail]))
+        counts = self.add("TfIdfVectorizer", [tokens], mode="TF", **_terms(step))
+        exact = self.add("Cast", [counts], to=TensorProto.DOUBLE)
+        rarity = self.constant(step.vectorizer_.idf_.astype(np.float64).reshape(1, -1))
+        weights = self.add("Mul", [exact, rarity])
+        across = self.constant(np.array([1], dtype=np.int64))
+        length = self.add("Sqrt", [self.add("ReduceSumSquare", [weights, across], keepdims=1)])
+        empty = self.add("Equal", [length, self.double(0.0)])
+        divisor = self.add("Where", [empty, self.double(1.0), length])
+        return self.add("Cast", [self.add("Div", [weights, divisor])], to=TensorProto.FLOAT)
+
+    def _split(self, texts: str) -> str:
+        """Split texts at spaces: (n,) to (n, most tokens)."""
+        tokens, count = (f"{self._prefix}{part}_{len(self.nodes)}" for part in ("tokens", "count"))
+        node = helper.make_node("StringSplit", [texts], [tokens, count], delimiter=" ")
+        self.nodes.append(node)
+        return tokens
+
     def _looked_up(self, encoder: Any, name: str) -> str:
         """A category's code picks a row of the table; the last row is for the unseen."""
-        known = [str(value) for value in encoder.categories_[0]]
+        known = [str(value) for value in encoder[0].categories_[0]]
         asked = np.array([*known, _UNSEEN], dtype=object).reshape(-1, 1)
         rows = encoder.transform(_named(asked, encoder))
         code = self.add(
@@ -199,6 +241,27 @@ class _Graph:
     def _circle(self, phase: str) -> list[str]:
         turn = self.add("Mul", [phase, self.double(2 * np.pi)])
         return [self.add("Sin", [turn]), self.add("Cos", [turn])]
+
+
+def _terms(step: Terms) -> dict[str, Any]:
+    """Return the terms as TfIdfVectorizer wants them: all of one length together, from 1 on."""
+    terms = [term.split(" ") for term in step.vectorizer_.get_feature_names_out()]
+    pool: list[str] = []
+    begins, places = [], []
+    for length in range(1, step.longest + 1):
+        begins.append(len(pool))
+        for place, tokens in enumerate(terms):
+            if len(tokens) == length:
+                pool += tokens
+                places.append(place)
+    return {
+        "min_gram_length": step.shortest,
+        "max_gram_length": step.longest,
+        "max_skip_count": 0,
+        "ngram_counts": begins,
+        "ngram_indexes": places,
+        "pool_strings": pool,
+    }
 
 
 def _named(values: npt.NDArray[Any], encoder: Any) -> Any:
