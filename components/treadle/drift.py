@@ -181,6 +181,7 @@ def _range(edges: Sequence[float], cell: int) -> str:
     if cell == 0:
         return f"below {edges[0]:.4g}"
     if cell == len(edges):
-        return f"{edges[-1]:.4g} and above"
+        alone = len(edges) > 1 and edges[-1] == np.nextafter(edges[-2], np.inf)
+        return f"above {edges[-1]:.4g}" if alone else f"{edges[-1]:.4g} and above"
     low, high = edges[cell - 1], edges[cell]
     return f"{low:.4g}" if high == np.nextafter(low, np.inf) else f"{low:.4g} to {high:.4g}"

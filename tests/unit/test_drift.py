@@ -225,6 +225,14 @@ def test_a_shift_is_told_in_spreads(compared: Compare) -> None:
     assert compared(was, column(wild))["x"].shift == pytest.approx(0, abs=0.001)
 
 
+def test_what_moved_is_said_in_ranges(compared: Compare) -> None:
+    was = column([1.0, 2.0, 3.0, 4.0] * 250)
+    words = "above 4: 0.0% of rows before, 100.0% now"
+    assert compared(was, column([7.0] * 1000))["x"].words == words
+    assert compared(was, column([0.5] * 1000))["x"].words.startswith("below 1: 0.0%")
+    assert compared(was, column([2.0] * 1000))["x"].words.startswith("2: 25.0% of rows before")
+
+
 def test_a_skewed_column_is_compared_where_its_rows_are(compared: Compare) -> None:
     random = np.random.default_rng(2)
     was, now = random.lognormal(0, 2, 20_000), random.lognormal(0, 1, 20_000)

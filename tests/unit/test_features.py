@@ -9,9 +9,11 @@ import pytest
 
 from treadle import snapshots
 from treadle.adapters.filesystem import DirectoryStore
+from treadle.bundle import Bundle, schema_of, store_bundle
 from treadle.encoding import NULL_CATEGORY, category
 from treadle.errors import DataError, SpecError
 from treadle.kinds import kinds_of
+from treadle.prepared import load_training
 from treadle.preprocessing import prepare
 from treadle.preprocessing.features import choose_features, plan_transformer
 from treadle.profile import profile
@@ -26,9 +28,11 @@ from treadle.records import (
     Task,
     Tokens,
     Treatment,
+    Trial,
     Unseen,
 )
 from treadle.spec import Preprocessing, SplitBy
+from treadle.training import refit
 from treadle.transformers import RARE_CATEGORY, Categories, Numbers
 
 Choose = Callable[..., Signature]
@@ -244,6 +248,43 @@ def staged(
     chosen = Preprocessing.model_validate(options)
     split = prepare.run(taken, found, "y", None, chosen, 0.2, 0, store, out)
     return split, Signature.read(out / "signature.json")
+
+
+@pytest.mark.filterwarnings("ignore:Field onnx.AttributeProto:DeprecationWarning")
+def test_the_bundle_of_every_kind_of_column_is_onnx_and_proves_itself(
+    store: DirectoryStore, tmp_path: Path
+) -> None:
+    table = pa.table(
+        {
+            "y": ["no", "yes"] * 60,
+            "size": pa.array([None, *SIZES[1:]]),
+            "code": pa.array([None, "x", "z"] * 40),
+            "note": [*NOTES[:-1], None],
+            "nick": [f"N{i % 9}a{i % 5}" for i in range(120)],
+            "at": pa.array([10**6 * i for i in range(120)], pa.timestamp("s")),
+            "late": pa.nulls(120, pa.float64()),
+        }
+    )
+    stated = {"size": {"out_of_range": "clip"}, "nick": {"how": "characters"}}
+    out = tmp_path / "out"
+    _, signature = staged(table, store, out, columns=stated, split="stratum")
+    best = Trial(number=0, family="linear", parameters={"regularisation": 1.0}, curve=[], seconds=0)
+    columns, answers = load_training(out)
+    pipeline = refit.fit(best, out, columns, answers, signature, 0, 1)
+    refit.write_bundle(pipeline, columns, answers, signature, out, tmp_path / "bundle")
+    made = Bundle.at(tmp_path / "bundle")
+    made.prove()
+    assert "model.onnx" in made.files and made.signature.ignored == ["late"]
+    known, read = schema_of(_stored(made, store), store)
+    assert known.rows == 120 and read == signature
+    odd = {"size": 1e9, "code": "never", "note": "NEW day, of words!", "late": 3, "more": 1}
+    (answer,) = made.predict_rows([odd])
+    assert answer["prediction"] in ("no", "yes")
+
+
+def _stored(made: Bundle, store: DirectoryStore) -> str:
+    store_bundle(made, store)
+    return made.digest
 
 
 def test_a_column_empty_in_the_training_part_is_ignored_whatever_is_held_out(

@@ -16,7 +16,7 @@ def render(validated: Validated, rows: int, target: str) -> str:
     """Return the page's HTML; ``rows`` is the snapshot's row count."""
     bad = rows - validated.accepted.rows
     words = f"{validated.accepted.rows:,} of {rows:,} rows are good to learn from"
-    reasons = [f"{n:,} rows set aside: {why}" for why, n in validated.quarantined.items()]
+    reasons = [f"{why}: {n:,} set aside" for why, n in validated.quarantined.items()]
     if validated.set_aside:
         reasons.append(f"they are kept, with their reasons, in {validated.set_aside}")
     parts = [
