@@ -10,7 +10,7 @@
     MLmodel         the same bundle in MLflow's words
 
 Its digest, over the files' names and contents, is the model's identity everywhere. In the object
-store a bundle lies under ``bundles/<digest>/``.
+store a bundle lies under ``bundles/<digest>/``, beside its signature, if it has one.
 """
 
 import hashlib
@@ -18,16 +18,23 @@ import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from treadle import signing
 from treadle.encoding import NULL_CATEGORY, Column, RowEncoder, feeds, untokenised
 from treadle.errors import ModelError
 from treadle.ports import ObjectStore
 from treadle.records import Kind, Profile, Signature
 from treadle.signature import encode_rows, row_encoder
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
 
 ONNX, SKOPS = "model.onnx", "model.skops"
 SIGNATURE, REFERENCE, GOLDEN = "signature.json", "reference.json", "golden.json"
@@ -116,8 +123,16 @@ class Bundle:
         return cls({name: path for name, path in present.items() if path.exists()}, threads)
 
     @classmethod
-    def fetch(cls, digest: str, store: ObjectStore, threads: int = 1) -> Self:
-        """Open a stored bundle. Raises ModelError where it is missing, altered or not whole."""
+    def fetch(
+        cls,
+        digest: str,
+        store: ObjectStore,
+        threads: int = 1,
+        *,
+        verify_key: "Ed25519PublicKey | None",
+    ) -> Self:
+        """Open a stored bundle. Raises ModelError where it is missing, altered, not whole, or not
+        signed with ``verify_key``, if there is one."""
         names = [name for name in FILES if store.exists(key(digest, name))]
         if not names:
             place = store.uri(f"bundles/{digest}")
@@ -128,6 +143,8 @@ class Bundle:
             raise ModelError(
                 f"bundle {digest} was altered or is not whole: its files have digest {found}"
             )
+        if verify_key is not None:
+            _check_signature(digest, files, store, verify_key)
         return cls(files, threads)
 
     @cached_property
@@ -226,11 +243,17 @@ def key(digest: str, name: str) -> str:
     return f"bundles/{digest}/{name}"
 
 
-def store_bundle(bundle: Bundle, store: ObjectStore) -> str:
-    """Put a bundle into the object store; return its address. Doing it twice changes nothing."""
+def store_bundle(
+    bundle: Bundle, store: ObjectStore, signing_key: "Ed25519PrivateKey | None" = None
+) -> str:
+    """Put a bundle into the object store, signed where there is a key; return its address. Doing
+    it twice changes nothing."""
     for name, path in bundle.files.items():
         if not store.exists(key(bundle.digest, name)):
             store.put_file(key(bundle.digest, name), path)
+    if signing_key is not None:
+        # Ed25519 gives the same signature each time.
+        store.put_bytes(key(bundle.digest, signing.FILE), signing.sign(bundle.files, signing_key))
     return store.uri(f"bundles/{bundle.digest}")
 
 
@@ -238,6 +261,20 @@ def schema_of(digest: str, store: ObjectStore) -> tuple[Profile, Signature]:
     """Return what the table of a stored bundle looked like, and what the bundle reads of it."""
     known = Profile.model_validate_json(store.get_bytes(key(digest, SCHEMA)))
     return known, Signature.model_validate_json(store.get_bytes(key(digest, SIGNATURE)))
+
+
+def _check_signature(
+    digest: str, files: Mapping[str, Path], store: ObjectStore, verify_key: "Ed25519PublicKey"
+) -> None:
+    place = key(digest, signing.FILE)
+    way_out = "run its spec again where TREADLE_SIGNING_KEY is set"
+    if not store.exists(place):
+        raise ModelError(f"bundle {digest} isn't signed, and TREADLE_VERIFY_KEY is set: {way_out}")
+    if not signing.is_signed(files, store.get_bytes(place), verify_key):
+        raise ModelError(
+            f"bundle {digest} isn't signed with the key in TREADLE_VERIFY_KEY: it comes from "
+            f"somebody else, or that is another key; to sign it, {way_out}"
+        )
 
 
 def digest_of(files: Mapping[str, Path]) -> str:

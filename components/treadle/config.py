@@ -18,8 +18,8 @@ STEP_IMAGE = os.environ.get("TREADLE_STEP_IMAGE") or f"treadle-step:{code_digest
 # Kubernetes tells every pod of every Service: one called treadle-server gives
 # TREADLE_SERVER_SERVICE_HOST, TREADLE_SERVER_PORT_3000_TCP_ADDR and the like.
 _KUBERNETES = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT|_PORT$|_PORT_\d+_")
-# Set by the launcher for its steps, not by people.
-_INTERNAL = {"TREADLE_EVENTS", "TREADLE_RUN_ID", "TREADLE_LAUNCHER_PID"}
+# Set by the launcher for its steps and by the image's build, not by people.
+_INTERNAL = {"TREADLE_COMMIT", "TREADLE_EVENTS", "TREADLE_RUN_ID", "TREADLE_LAUNCHER_PID"}
 
 
 _SCHEMES = {
@@ -60,6 +60,12 @@ class Settings:
     s3_secret_key: str | None = _setting("S3 secret key", secret=True)
     # Addresses may hold a password, so they are not shown either.
     mlflow_uri: str | None = _setting("MLflow server; default: SQLite under the home", secret=True)
+    signing_key: str | None = _setting(
+        "private ed25519 key (PEM, or a file of it) that bundles are signed with", secret=True
+    )
+    verify_key: str | None = _setting(
+        "public ed25519 key (PEM, or a file of it): bundles without its signature are refused"
+    )
     server_url: str | None = _setting(
         "a running model server that deployment waits for; default: one is started to prove it",
         secret=True,

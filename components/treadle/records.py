@@ -382,10 +382,21 @@ class Lineage(Record):
     family: str
     parameters: dict[str, Parameter]
     seed: int
+    units: int | None = Field(
+        default=None, description="how much of its resource the winner used; None: all"
+    )
     code: str = Field(description="Treadle's version and the digest of its source")
     commit: str | None = Field(description="git commit of the working directory, +dirty if so")
     python: str
     packages: dict[str, str]
+    environment: str | None = Field(
+        default=None, description="key of the whole environment's lock in the object store"
+    )
+    image: str | None = Field(default=None, description="the container image it was made in")
+    who: str = Field(default="", description="who ran it")
+    pages: dict[str, str] = Field(
+        default_factory=dict, description="the report's pages: name to key in the object store"
+    )
 
 
 class NewVersion(Record):
@@ -410,12 +421,16 @@ class ModelVersion(NewVersion):
 
 
 class ChangeKind(StrEnum):
-    """What happened to a model's champion. ``noticed``: it is another than the entry before says,
-    because a promotion was broken off or the alias was set elsewhere."""
+    """What happened to a model's champion. ``approved``: a person promoted it, where the spec asks
+    for one. ``noticed``: it is another than the entry before says, because a promotion was broken
+    off or the alias was set elsewhere. ``retired``: it stays as it is, and another version can
+    never become it."""
 
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled back"
+    APPROVED = "approved"
     NOTICED = "noticed"
+    RETIRED = "retired"
 
 
 class Change(Record):
@@ -430,6 +445,7 @@ class Change(Record):
     who: str
     why: str
     at: datetime
+    retired: int | None = Field(default=None, description="the version that was retired")
 
 
 class Rollout(Record):
@@ -444,6 +460,7 @@ class Rollout(Record):
     request: str | None = None
     answer: str | None = None
     latency_ms: float | None = None
+    awaits_approval: bool = False
 
     @staticmethod
     def key(run_id: str) -> str:

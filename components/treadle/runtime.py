@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from treadle import signing
 from treadle.bundle import Bundle
 from treadle.config import Settings
 from treadle.errors import RegistryError, nearest
@@ -20,6 +21,11 @@ from treadle.records import ModelVersion, Trial
 from treadle.search import SearchProblem
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+
     from treadle.adapters.kubernetes import Cluster
     from treadle.adapters.model_server import HttpServer
 
@@ -128,7 +134,7 @@ def champion(model: str, digest: str) -> tuple[int, Bundle] | None:
     if not digest:
         return None
     number = next(v.version for v in registry().versions(model) if v.digest == digest)
-    return number, Bundle.fetch(digest, object_store(), cores())
+    return number, bundle(digest)
 
 
 def serving_champion(model: str) -> tuple[ModelVersion, Bundle]:
@@ -137,7 +143,30 @@ def serving_champion(model: str) -> tuple[ModelVersion, Bundle]:
     if found is None:
         registry().versions(model)  # raises, naming the nearest, for an unknown model
         raise RegistryError(f"{model} has no champion: the gate has let no version through yet")
-    return found, Bundle.fetch(found.digest, object_store(), cores())
+    return found, bundle(found.digest)
+
+
+def bundle(digest: str) -> Bundle:
+    """Open a stored bundle. Raises ModelError where it is missing or altered, or where a key is
+    set and it isn't signed with it."""
+    return Bundle.fetch(digest, object_store(), cores(), verify_key=verify_key())
+
+
+@cache
+def signing_key() -> "Ed25519PrivateKey | None":
+    """Return the key that bundles are signed with, if one is set."""
+    words = settings().signing_key
+    return signing.private_key(words) if words else None
+
+
+@cache
+def verify_key() -> "Ed25519PublicKey | None":
+    """Return the key that bundles must be signed with, if one is set."""
+    words = settings().verify_key
+    if words:
+        return signing.public_key(words)
+    private = signing_key()
+    return private.public_key() if private else None
 
 
 def tuner() -> Callable[[SearchProblem], list[Trial]]:

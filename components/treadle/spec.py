@@ -4,6 +4,7 @@ Each section is what one stage takes; it reaches the step as JSON. Every field c
 that ``treadle init`` writes beside it.
 """
 
+import re
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -389,6 +390,16 @@ class Resources(Section):
         return self.model_copy(update=own | {"steps": {}})
 
 
+class Approval(StrEnum):
+    """Whether a person has the last word."""
+
+    NONE = "none"
+    REQUIRED = "required"
+
+
+_OURS = ("treadle.", "mlflow.")
+
+
 class Spec(Section):
     """A model, from its table to its feedback."""
 
@@ -397,6 +408,13 @@ class Spec(Section):
     )
     description: str = Field(default="", description="what it is for, in one sentence")
     owner: str = Field(default="", description="whom to ask")
+    tags: dict[str, Annotated[str, BeforeValidator(_as_text)]] = Field(
+        default_factory=dict, description="for finding it again, as in {team: risk}"
+    )
+    approval: Approval = Field(
+        default=Approval.NONE,
+        description="required: what the gate lets through waits for treadle approve; or none",
+    )
     target: str = Field(description="the column to predict")
     task: Task | None = Field(
         default=None, description="regression, binary or multiclass; found by itself if left out"
@@ -416,4 +434,14 @@ class Spec(Section):
     def _target_is_no_feature(self) -> Self:
         if self.target in self.preprocessing.exclude:
             raise ValueError(f"the target {self.target!r} can't be excluded")
+        return self
+
+    @model_validator(mode="after")
+    def _tags_are_plain(self) -> Self:
+        for key in self.tags:
+            if key.startswith(_OURS) or not re.fullmatch(r"[\w .:/-]{1,100}", key):
+                raise ValueError(
+                    f"tags: {key!r} can't be a tag's name: up to 100 letters, digits, spaces and "
+                    "_ . : / -, not beginning with treadle. or mlflow."
+                )
         return self

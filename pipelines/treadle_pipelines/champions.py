@@ -12,42 +12,56 @@ from treadle_pipelines.listing import columns, local_time
 MOST_WORDS = 1000
 
 
-def promote(name: str, words: str, who: str | None, why: str, override: bool, as_json: bool) -> str:
+def promote(
+    name: str,
+    words: str,
+    who: str | None,
+    why: str,
+    override: bool,
+    as_json: bool,
+    kind: ChangeKind = ChangeKind.PROMOTED,
+) -> str:
     """Make a version the champion; say what was done."""
     version = runtime.version(name, words)
     done = promotion.promote(
-        version,
-        runtime.registry(),
-        runtime.object_store(),
-        _who(who),
-        _why(why),
+        version, runtime.registry(), runtime.bundle, _who(who), _why(why), kind=kind,
         override=override,
-    )
+    )  # fmt: skip
     if done is None and not as_json:
         return f"{name} version {version.version} ({version.semver}) is the champion already"
     return _told(name, done, as_json)
 
 
+def retire(name: str, words: str, who: str | None, why: str, as_json: bool) -> str:
+    """Put a version away for good; say what was done."""
+    version = runtime.version(name, words)
+    done = promotion.retire(version, runtime.registry(), _who(who), _why(why))
+    if as_json:
+        return _as_json(name, done)
+    already = "" if done else " already"
+    return f"{name} version {version.version} ({version.semver}) is retired{already}"
+
+
 def rollback(name: str, who: str | None, why: str, as_json: bool) -> str:
     """Restore the former champion; say what was done."""
-    done = promotion.rollback(
-        name, runtime.registry(), runtime.object_store(), _who(who), _why(why)
-    )
+    done = promotion.rollback(name, runtime.registry(), runtime.bundle, _who(who), _why(why))
     return _told(name, done, as_json)
 
 
 def _told(name: str, done: Change | None, as_json: bool) -> str:
-    if as_json:
-        change = done.model_dump(mode="json") if done else None
-        return json.dumps({"model": name, "change": change}, ensure_ascii=False)
-    assert done is not None
-    former = "" if done.from_version is None else f", before it was version {done.from_version}"
-    return (
-        f"{name} version {done.to_version} is the champion{former}\n"
-        f"back to that: treadle rollback {name}"
-        if former and done.kind is not ChangeKind.ROLLED_BACK
-        else f"{name} version {done.to_version} is the champion{former}"
-    )
+    if as_json or done is None:
+        return _as_json(name, done)
+    words = f"{name} version {done.to_version} is the champion"
+    if done.from_version is None:
+        return words
+    words += f", before it was version {done.from_version}"
+    is_back = done.kind is ChangeKind.ROLLED_BACK
+    return words if is_back else f"{words}\nback to that: treadle rollback {name}"
+
+
+def _as_json(name: str, done: Change | None) -> str:
+    change = done.model_dump(mode="json") if done else None
+    return json.dumps({"model": name, "change": change}, ensure_ascii=False)
 
 
 def history(name: str, as_json: bool) -> str:
@@ -61,12 +75,16 @@ def history(name: str, as_json: bool) -> str:
     rows = [["WHEN", "WHAT", "FROM", "TO", "WHO", "WHY"]]
     rows += [
         [
-            local_time(change.at), change.kind.value, _number(change.from_version),
+            local_time(change.at), _what(change), _number(change.from_version),
             _number(change.to_version), change.who, change.why or "no reason given",
         ]
         for change in reversed(changes)
     ]  # fmt: skip
     return columns(rows)
+
+
+def _what(change: Change) -> str:
+    return change.kind.value if change.retired is None else f"{change.retired} retired"
 
 
 def _number(version: int | None) -> str:

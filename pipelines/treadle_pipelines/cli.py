@@ -43,6 +43,8 @@ VersionWords = Annotated[
 ]
 Who = Annotated[str | None, typer.Option("--who", help="Who wants it. [your login name]")]
 Why = Annotated[str, typer.Option("--why", help="For the history.")]
+NeededWhy = Annotated[str, typer.Option("--why", help="For the history.")]
+Override = Annotated[bool, typer.Option("--override", help="Although the gate said no to it.")]
 # Typer may bring a click of its own, so that click.UsageError needn't be this one.
 _UsageError: Any = typer.BadParameter.__base__
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec file.")]
@@ -165,6 +167,8 @@ def run(
 def _print_run(summary: dict[str, Any]) -> None:
     name, metric = summary["model"], summary["metric"]
     state = "champion" if summary["promoted"] else "challenger; the champion stays"
+    if summary["awaits_approval"]:
+        state = "challenger; it waits for a person's approval"
     print(f"\n{name} version {summary['version']} ({summary['semver']}) is the {state}")
     print(f"  {metric['name']} {metric['value']:.4g} ({metric['low']:.4g} … {metric['high']:.4g})")
     for reason in summary["reasons"]:
@@ -255,9 +259,7 @@ def promote(
     version: VersionWords,
     who: Who = None,
     why: Why = "",
-    override: Annotated[
-        bool, typer.Option("--override", help="Although the gate said no to it.")
-    ] = False,
+    override: Override = False,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -266,6 +268,40 @@ def promote(
     from treadle_pipelines import champions
 
     print(champions.promote(name, version, who, why, override, as_json))
+
+
+@app.command()
+def approve(
+    name: ModelName,
+    version: VersionWords,
+    why: NeededWhy,
+    who: Who = None,
+    override: Override = False,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a version the champion that waits for a person's approval."""
+    _set_home(home)
+    from treadle.records import ChangeKind
+    from treadle_pipelines import champions
+
+    print(champions.promote(name, version, who, why, override, as_json, ChangeKind.APPROVED))
+
+
+@app.command()
+def retire(
+    name: ModelName,
+    version: VersionWords,
+    why: NeededWhy,
+    who: Who = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a version away for good: it can't become the champion any more."""
+    _set_home(home)
+    from treadle_pipelines import champions
+
+    print(champions.retire(name, version, who, why, as_json))
 
 
 @app.command()

@@ -122,6 +122,8 @@ def outcome(stage: str, results: dict[str, Any]) -> str:
             return f"version {get('version')} ({get('semver')}), bundle {get('digest')[:12]}"
         case "deploy" if get("promoted"):
             return f"champion, answers over HTTP in {get('latency_ms'):.1f} ms"
+        case "deploy" if get("awaits_approval"):
+            return "kept as challenger until a person approves it"
         case "deploy":
             return "kept as challenger; the champion stays"
         case "feedback":

@@ -63,7 +63,11 @@ def _deployment(current: Run) -> str:
     deployed = current.results["deploy"]
     if not deployed["promoted"]:
         return "<h2 id='deployment'>Serving</h2>" + report.verdict(
-            "Not deployed: the champion stays", deployed["reasons"], good=False
+            "It waits for a person's approval"
+            if deployed["awaits_approval"]
+            else "Not deployed: the champion stays",
+            deployed["reasons"],
+            good=False,
         )
     return (
         "<h2 id='deployment'>Serving</h2>"
@@ -105,6 +109,7 @@ def summary(current: Run, spec: Spec, path: Path) -> dict[str, Any]:
         "semver": results["register"]["semver"],
         "digest": results["register"]["digest"],
         "promoted": results["deploy"]["promoted"],
+        "awaits_approval": results["deploy"]["awaits_approval"],
         "reasons": results["deploy"]["reasons"],
         "metric": results["register"]["metric"],
         "prediction": {k: results["deploy"][k] for k in ("server", "request", "answer")},

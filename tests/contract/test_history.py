@@ -1,6 +1,7 @@
 """Promotion, rollback and their history, over every registry: at each moment there is one
 champion, and the history says how it came to be."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from registries import new_version, stored_bundle
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.adapters.mlflow import MlflowRegistry
 from treadle.adapters.mlflow_sqlite import SqliteMlflowRegistry
+from treadle.bundle import Bundle
 from treadle.deployment import promotion
 from treadle.errors import GateRefused, ModelError, Overtaken, RegistryError
 from treadle.ports import Registry
@@ -29,6 +32,11 @@ Made = Callable[[str], list[ModelVersion]]
 @pytest.fixture
 def store(tmp_path: Path) -> DirectoryStore:
     return DirectoryStore(tmp_path / "objects")
+
+
+@pytest.fixture
+def fetch(store: DirectoryStore) -> promotion.Fetch:
+    return partial(Bundle.fetch, store=store, verify_key=None)
 
 
 @pytest.fixture
@@ -58,12 +66,12 @@ def entry(former: int | None, to: int | None, age: timedelta = timedelta(0)) -> 
 
 
 def test_a_promotion_is_written_down_with_who_and_why(
-    registry: Registry, store: DirectoryStore, made: Made
+    registry: Registry, fetch: promotion.Fetch, made: Made
 ) -> None:
     first, second, _ = made("written")
     registry.set_alias("written", "challenger", 2)
-    promotion.promote(first, registry, store, "ann", "first try")
-    promotion.promote(second, registry, store, "bob", "it's größer")
+    promotion.promote(first, registry, fetch, "ann", "first try")
+    promotion.promote(second, registry, fetch, "bob", "it's größer")
     history = registry.history("written")
     assert [(c.kind.value, c.from_version, c.to_version, c.who, c.why) for c in history] == [
         ("promoted", None, 1, "ann", "first try"),
@@ -73,21 +81,21 @@ def test_a_promotion_is_written_down_with_who_and_why(
     assert abs((history[1].at - datetime.now(UTC)).total_seconds()) < 60
     assert champion(registry, "written") == 2
     assert registry.aliased("written", "challenger") is None
-    assert promotion.promote(second, registry, store, "bob", "again") is None
+    assert promotion.promote(second, registry, fetch, "bob", "again") is None
     assert len(registry.history("written")) == 2
 
 
 def test_rollback_restores_the_former_champion_and_then_the_one_before(
-    registry: Registry, store: DirectoryStore, made: Made
+    registry: Registry, fetch: promotion.Fetch, made: Made
 ) -> None:
     for version in made("back"):
-        promotion.promote(version, registry, store, "ann", "")
+        promotion.promote(version, registry, fetch, "ann", "")
     for wanted in (2, 1):
-        done = promotion.rollback("back", registry, store, "ann", "it was worse")
+        done = promotion.rollback("back", registry, fetch, "ann", "it was worse")
         assert (done.kind, done.to_version) == (ChangeKind.ROLLED_BACK, wanted)
         assert champion(registry, "back") == wanted
     with pytest.raises(RegistryError, match="no former champion"):
-        promotion.rollback("back", registry, store, "ann", "")
+        promotion.rollback("back", registry, fetch, "ann", "")
     assert champion(registry, "back") == 1
 
 
@@ -121,14 +129,14 @@ def test_of_two_changes_of_the_same_state_one_is_overtaken(registry: Registry, m
 
 
 def test_many_at_once_end_with_the_champion_that_the_history_ends_with(
-    registry: Registry, store: DirectoryStore, made: Made
+    registry: Registry, fetch: promotion.Fetch, made: Made
 ) -> None:
     versions = made("crowded")
     done: list[bool] = []
 
     def change(turn: int) -> None:
         try:
-            promotion.promote(versions[turn % 3], registry, store, f"person {turn}", "")
+            promotion.promote(versions[turn % 3], registry, fetch, f"person {turn}", "")
             done.append(True)
         except Overtaken:
             done.append(False)
@@ -143,12 +151,12 @@ def test_many_at_once_end_with_the_champion_that_the_history_ends_with(
 
 
 def test_a_champion_that_was_set_elsewhere_is_noticed_and_can_be_rolled_back(
-    registry: Registry, store: DirectoryStore, made: Made
+    registry: Registry, fetch: promotion.Fetch, made: Made
 ) -> None:
     _, _, third = made("elsewhere")
     registry.change_champion("elsewhere", entry(None, 1, timedelta(hours=1)), 0)
     registry.set_alias("elsewhere", "champion", 2)
-    promotion.promote(third, registry, store, "ann", "")
+    promotion.promote(third, registry, fetch, "ann", "")
     assert [
         (c.kind.value, c.from_version, c.to_version) for c in registry.history("elsewhere")
     ] == [
@@ -156,13 +164,13 @@ def test_a_champion_that_was_set_elsewhere_is_noticed_and_can_be_rolled_back(
         ("noticed", 1, 2),
         ("promoted", 2, 3),
     ]
-    assert promotion.rollback("elsewhere", registry, store, "ann", "").to_version == 2
-    assert promotion.rollback("elsewhere", registry, store, "ann", "").to_version == 1
+    assert promotion.rollback("elsewhere", registry, fetch, "ann", "").to_version == 2
+    assert promotion.rollback("elsewhere", registry, fetch, "ann", "").to_version == 1
 
 
 @pytest.mark.parametrize("age", [timedelta(0), timedelta(hours=1)])
 def test_a_change_that_broke_off_before_the_alias_leaves_the_former_champion(
-    registry: Registry, store: DirectoryStore, made: Made, age: timedelta
+    registry: Registry, fetch: promotion.Fetch, made: Made, age: timedelta
 ) -> None:
     """As if a process had died between writing the entry and moving the alias."""
     name = f"broken-off-{age.days}-{age.seconds}"
@@ -172,53 +180,88 @@ def test_a_change_that_broke_off_before_the_alias_leaves_the_former_champion(
     registry.set_alias(name, "champion", 1)
     if not age:
         with pytest.raises(Overtaken, match="right now"):
-            promotion.promote(second, registry, store, "bob", "")
+            promotion.promote(second, registry, fetch, "bob", "")
         assert champion(registry, name) == 1
         return
-    promotion.promote(second, registry, store, "bob", "")
+    promotion.promote(second, registry, fetch, "bob", "")
     kinds = [change.kind.value for change in registry.history(name)]
     assert kinds == ["promoted", "promoted", "noticed", "promoted"]
     assert champion(registry, name) == 2
 
 
 def test_a_bundle_that_is_altered_or_missing_is_not_promoted(
-    registry: Registry, store: DirectoryStore, made: Made
+    registry: Registry, store: DirectoryStore, fetch: promotion.Fetch, made: Made
 ) -> None:
     first, second, third = made("damaged")
-    promotion.promote(first, registry, store, "ann", "")
+    promotion.promote(first, registry, fetch, "ann", "")
     store.put_bytes(f"bundles/{second.digest}/reference.json", b"{}")
     for name in ("model.onnx", "signature.json", "reference.json", "golden.json"):
         store.delete(f"bundles/{third.digest}/{name}")
     for version, words in ((second, "altered"), (third, "missing")):
         with pytest.raises(ModelError, match=words):
-            promotion.promote(version, registry, store, "ann", "")
+            promotion.promote(version, registry, fetch, "ann", "")
     assert champion(registry, "damaged") == 1
     assert len(registry.history("damaged")) == 1
 
 
 def test_a_rollback_to_a_bundle_that_is_gone_changes_nothing(
-    registry: Registry, store: DirectoryStore, made: Made
+    registry: Registry, store: DirectoryStore, fetch: promotion.Fetch, made: Made
 ) -> None:
     first, second, _ = made("gone")
-    promotion.promote(first, registry, store, "ann", "")
-    promotion.promote(second, registry, store, "ann", "")
+    promotion.promote(first, registry, fetch, "ann", "")
+    promotion.promote(second, registry, fetch, "ann", "")
     store.delete(f"bundles/{first.digest}/model.onnx")
     with pytest.raises(ModelError, match=first.digest):
-        promotion.rollback("gone", registry, store, "ann", "")
+        promotion.rollback("gone", registry, fetch, "ann", "")
     assert champion(registry, "gone") == 2
 
 
 def test_what_the_gate_refused_is_promoted_only_on_a_persons_word(
-    registry: Registry, store: DirectoryStore, made: Made
+    registry: Registry, fetch: promotion.Fetch, made: Made
 ) -> None:
     version, _, _ = made("refused")
     no = version.decision.model_copy(update={"passed": False, "reasons": ["it is worse"]})
     refused = version.model_copy(update={"decision": no})
     with pytest.raises(GateRefused, match="it is worse"):
-        promotion.promote(refused, registry, store, "ann", "")
+        promotion.promote(refused, registry, fetch, "ann", "")
     assert champion(registry, "refused") is None
-    promotion.promote(refused, registry, store, "ann", "", override=True)
+    promotion.promote(refused, registry, fetch, "ann", "", override=True)
     assert champion(registry, "refused") == 1
+
+
+def test_approval_is_asked_for_where_the_spec_says_so(
+    registry: Registry, fetch: promotion.Fetch, made: Made
+) -> None:
+    version, _, _ = made("approved")
+    spec = json.dumps({"name": "approved", "approval": "required"})
+    lineage = version.lineage.model_copy(update={"spec": spec})
+    asking = version.model_copy(update={"lineage": lineage})
+    with pytest.raises(GateRefused, match="treadle approve approved 1"):
+        promotion.promote(asking, registry, fetch, "ann", "")
+    assert champion(registry, "approved") is None
+    promotion.promote(asking, registry, fetch, "ann", "seen", kind=ChangeKind.APPROVED)
+    assert champion(registry, "approved") == 1
+    (entry,) = registry.history("approved")
+    assert (entry.kind, entry.who, entry.why) == (ChangeKind.APPROVED, "ann", "seen")
+
+
+def test_a_retired_version_never_comes_back(
+    registry: Registry, fetch: promotion.Fetch, made: Made
+) -> None:
+    first, second, third = made("retired")
+    for version in (first, second, third):
+        promotion.promote(version, registry, fetch, "ann", "")
+    with pytest.raises(RegistryError, match="version 3 is the champion"):
+        promotion.retire(third, registry, "ann", "why not")
+    registry.set_alias("retired", "challenger", 2)
+    assert promotion.retire(second, registry, "ann", "wrong labels") is not None
+    assert promotion.retire(second, registry, "ann", "again") is None
+    assert registry.aliased("retired", "challenger") is None
+    with pytest.raises(RegistryError, match="version 2 is retired"):
+        promotion.promote(second, registry, fetch, "bob", "")
+    assert champion(registry, "retired") == 3
+    assert promotion.rollback("retired", registry, fetch, "bob", "").to_version == 1
+    assert [c.retired for c in registry.history("retired")] == [None, None, None, 2, None]
 
 
 def test_versions_are_found_by_their_snapshot(registry: Registry) -> None:

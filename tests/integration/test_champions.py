@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Finished, another_version, copied, treadle
+from conftest import Finished, another_version, changed_spec, copied, treadle
 from treadle.adapters.mlflow_sqlite import SqliteMlflowRegistry
 
 
@@ -57,3 +57,36 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(home: Path) -> None:
     (model,) = treadle("models", "--json", home=home).json["models"]
     assert model["champion"]["version"] == 1
     assert len(treadle("history", "wine", "--json", home=home).json["changes"]) == 1
+
+
+def test_a_version_waits_for_a_person_where_the_spec_says_so(
+    tmp_path: Path, wine: Finished
+) -> None:
+    """The same rows and parameters as before: what was trained comes from the cache."""
+    home = copied(wine, tmp_path)
+    changes = {"training": {"trials": 3}, "approval": "required", "owner": "ann"}
+    done = treadle("run", changed_spec("wine", tmp_path, changes), "--json", home=home)
+    assert done.code == 3, done.err
+    told = done.json
+    assert (told["version"], told["semver"]) == (2, "1.0.1")
+    assert (told["promoted"], told["awaits_approval"]) == (False, True)
+    assert "treadle approve wine 2" in told["reasons"][-1]
+    refused = treadle("promote", "wine", "2", home=home)
+    assert (refused.code, refused.out) == (3, "")
+    assert 'treadle approve wine 2 --why "…"' in refused.err
+    lacking = treadle("approve", "wine", "2", home=home)
+    assert lacking.code == 2
+    assert "--why" in lacking.err
+    approved = treadle("approve", "wine", "2", "--who", "eve", "--why", "seen", home=home)
+    assert approved.code == 0, approved.err
+    assert "version 2 is the champion, before it was version 1" in approved.out
+    last = treadle("history", "wine", "--json", home=home).json["changes"][-1]
+    assert (last["kind"], last["who"], last["why"]) == ("approved", "eve", "seen")
+    retired = treadle("retire", "wine", "1", "--why", "too old", home=home)
+    assert (retired.code, retired.out.strip()) == (0, "wine version 1 (1.0.0) is retired")
+    assert "no former champion" in treadle("rollback", "wine", home=home).err
+    lineage = treadle("models", "wine", "--json", home=home).json["versions"][0]["lineage"]
+    assert lineage["who"]
+    assert set(lineage["pages"]) == {"analysis.html", "validation.html"}
+    for key in (lineage["environment"], *lineage["pages"].values()):
+        assert (home / "objects" / key).stat().st_size > 100

@@ -34,7 +34,7 @@ def deploy_model(
         done = rollouts.run(
             runtime.version(model, version),
             Evaluation.read(evaluation.path).decision,
-            runtime.object_store(),
+            runtime.bundle,
             runtime.registry(),
             runtime.serving,
         )

@@ -1,46 +1,94 @@
 """Change a model's champion: promotion, and rollback to the former one. Each change is an entry of
 the model's history, with who made it and why."""
 
+import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from treadle.bundle import Bundle
 from treadle.errors import GateRefused, Overtaken, RegistryError
-from treadle.ports import ObjectStore, Registry
+from treadle.ports import Registry
 from treadle.records import Change, ChangeKind, ModelVersion
+from treadle.spec import Approval
 
+# Opens the bundle of that digest, and only where it is whole and signed as it must be.
+Fetch = Callable[[str], Bundle]
 CHAMPION, CHALLENGER = "champion", "challenger"
 # A change whose alias hasn't followed is believed to be under way for so long; then it was broken
 # off.
 UNDER_WAY = timedelta(seconds=60)
+_FORWARD = (ChangeKind.PROMOTED, ChangeKind.APPROVED)
 
 
 def promote(
     version: ModelVersion,
     registry: Registry,
-    store: ObjectStore,
+    fetch: Fetch,
     who: str,
     why: str,
     *,
+    kind: ChangeKind = ChangeKind.PROMOTED,
     override: bool = False,
 ) -> Change | None:
     """Make a version the champion; None where it is already. Its bundle is proved first.
 
-    Raises GateRefused where the gate said no to it and a person doesn't ``override`` that,
-    ModelError where the bundle is missing or altered, Overtaken where the champion changed
-    meanwhile.
+    Raises GateRefused where the gate said no to it and a person doesn't ``override`` that, or
+    where the spec asks for approval and ``kind`` is none; ModelError where the bundle is missing,
+    altered or not signed as it must be; Overtaken where the champion changed meanwhile.
     """
+    name, number = version.name, version.version
+    history = settled(registry, name, who)
+    if number == (history[-1].to_version if history else None):
+        return None
+    if number in retired(history):
+        raise RegistryError(f"{name} version {number} is retired: treadle history {name} says why")
     if not version.decision.passed and not override:
         raise GateRefused(
-            f"the gate said no to {version.name} version {version.version}: "
+            f"the gate said no to {name} version {number}: "
             f"{'; '.join(version.decision.reasons)} (--override makes it the champion on your word)"
         )
-    Bundle.fetch(version.digest, store).prove()
-    return change(registry, version.name, ChangeKind.PROMOTED, version, who, why)
+    if needs_approval(version) and kind is not ChangeKind.APPROVED:
+        raise GateRefused(
+            f"{name} asks for approval (approval in its spec): "
+            f'treadle approve {name} {number} --why "…"'
+        )
+    fetch(version.digest).prove()
+    return _write(registry, name, history, kind, version, who, why)
 
 
-def rollback(name: str, registry: Registry, store: ObjectStore, who: str, why: str) -> Change:
+def needs_approval(version: ModelVersion) -> bool:
+    """Say whether the version's spec asks for a person's approval."""
+    return bool(json.loads(version.lineage.spec).get("approval") == Approval.REQUIRED)
+
+
+def retire(version: ModelVersion, registry: Registry, who: str, why: str) -> Change | None:
+    """Put a version away for good: it can't become the champion any more. None where it is put
+    away already. Raises RegistryError for the champion."""
+    name, number = version.name, version.version
+    history = settled(registry, name, who)
+    current = history[-1].to_version if history else None
+    if number == current:
+        raise RegistryError(
+            f"{name} version {number} is the champion: treadle rollback {name}, or promote "
+            "another, before it is retired"
+        )
+    if number in retired(history):
+        return None
+    champion = registry.aliased(name, CHAMPION)
+    done = _write(registry, name, history, ChangeKind.RETIRED, champion, who, why, number)
+    challenger = registry.aliased(name, CHALLENGER)
+    if challenger and challenger.version == number:
+        registry.remove_alias(name, CHALLENGER)
+    return done
+
+
+def retired(history: Sequence[Change]) -> set[int]:
+    """Return the versions that were put away."""
+    return {entry.retired for entry in history if entry.retired is not None}
+
+
+def rollback(name: str, registry: Registry, fetch: Fetch, who: str, why: str) -> Change:
     """Restore the former champion, from the bundle that is there. A second rollback goes one
     further back.
 
@@ -54,7 +102,7 @@ def rollback(name: str, registry: Registry, store: ObjectStore, who: str, why: s
             f"versions, treadle promote {name} VERSION makes one of them the champion"
         )
     version = next(v for v in registry.versions(name) if v.version == former[-1])
-    Bundle.fetch(version.digest, store).prove()
+    fetch(version.digest).prove()
     return _write(registry, name, history, ChangeKind.ROLLED_BACK, version, who, why)
 
 
@@ -96,6 +144,7 @@ def _write(
     to: ModelVersion | None,
     who: str,
     why: str,
+    put_away: int | None = None,
 ) -> Change:
     """Append the change to the history that was decided by. Where that has grown since, Overtaken
     is raised and nothing is changed."""
@@ -108,6 +157,7 @@ def _write(
         who=who,
         why=why,
         at=datetime.now(UTC),
+        retired=put_away,
     )
     registry.change_champion(name, entry, len(history))
     return entry
@@ -115,15 +165,18 @@ def _write(
 
 def champions(history: Sequence[Change]) -> list[int]:
     """Return the champions that a rollback can go back through, the present one last: a rollback
-    takes away what it leaves."""
+    takes away what it leaves, and what is retired is left out."""
     stack: list[int] = []
     for entry in history:
+        if entry.kind is ChangeKind.RETIRED:
+            continue
         if entry.to_version is None:
             stack = stack[:-1]
             continue
-        if entry.kind is not ChangeKind.PROMOTED and entry.to_version in stack:
+        if entry.kind not in _FORWARD and entry.to_version in stack:
             last = len(stack) - 1 - stack[::-1].index(entry.to_version)
             stack = stack[: last + 1]
         else:
             stack.append(entry.to_version)
-    return stack
+    away = retired(history)
+    return [version for version in stack if version not in away]

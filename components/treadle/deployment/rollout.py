@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from treadle.bundle import Bundle, same_answer
 from treadle.deployment import promotion
-from treadle.deployment.promotion import CHALLENGER, CHAMPION
+from treadle.deployment.promotion import CHALLENGER, CHAMPION, Fetch
 from treadle.errors import ModelError, TreadleError
-from treadle.ports import ObjectStore, Registry
+from treadle.ports import Registry
 from treadle.records import ChangeKind, Decision, ModelVersion, Rollout
 
 PATIENCE_S = 30.0
@@ -38,7 +38,7 @@ Serving = Callable[[], AbstractContextManager[Server]]
 def run(
     version: ModelVersion,
     decision: Decision,
-    store: ObjectStore,
+    fetch: Fetch,
     registry: Registry,
     serving: Serving,
 ) -> Rollout:
@@ -48,17 +48,13 @@ def run(
     second time meets another champion.
     """
     if not decision.passed:
-        registry.set_alias(version.name, CHALLENGER, version.version)
-        return Rollout(
-            model=version.name,
-            version=version.version,
-            digest=version.digest,
-            promoted=False,
-            reasons=decision.reasons,
-        )
-    bundle = Bundle.fetch(version.digest, store)
+        return _challenge(version, decision.reasons, registry)
+    bundle = fetch(version.digest)
     bundle.prove()
     former = registry.aliased(version.name, CHAMPION)
+    is_champion = former is not None and former.version == version.version
+    if promotion.needs_approval(version) and not is_champion:
+        return _wait(version, decision, registry)
     who, why = f"run {version.lineage.run_id}", decision.reasons[-1]
     promotion.change(registry, version.name, ChangeKind.PROMOTED, version, who, why)
     try:
@@ -69,6 +65,25 @@ def run(
         why = f"it couldn't be served: {error or type(error).__name__}"[:MOST_WORDS]
         promotion.change(registry, version.name, ChangeKind.ROLLED_BACK, former, who, why)
         raise
+
+
+def _challenge(version: ModelVersion, reasons: list[str], registry: Registry) -> Rollout:
+    registry.set_alias(version.name, CHALLENGER, version.version)
+    return Rollout(
+        model=version.name,
+        version=version.version,
+        digest=version.digest,
+        promoted=False,
+        reasons=reasons,
+    )
+
+
+def _wait(version: ModelVersion, decision: Decision, registry: Registry) -> Rollout:
+    """Keep what the gate let through until a person has approved it."""
+    command = f'treadle approve {version.name} {version.version} --why "…"'
+    words = f"the gate says yes; approval is required (approval in the spec): {command}"
+    waiting = _challenge(version, [*decision.reasons, words], registry)
+    return waiting.model_copy(update={"awaits_approval": True})
 
 
 def _prove(version: ModelVersion, decision: Decision, bundle: Bundle, server: Server) -> Rollout:

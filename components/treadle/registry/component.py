@@ -63,6 +63,8 @@ def register_model(
             {f"{name}.html": path for name, path in pages.items()},
             store,
             runtime.registry(),
+            runtime.signing_key(),
+            runtime.settings().step_image,
         )
         best = evaluated.metric(evaluated.primary)
         # All that the launcher's report needs: the steps before may come from a cache.

@@ -1,15 +1,23 @@
 """Run, code and environment behind a version."""
 
+import getpass
+import hashlib
+import os
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, distributions, version
+from pathlib import Path
 
 from treadle import __version__
 from treadle.code import code_digest
+from treadle.ports import ObjectStore
 
 # What a prediction depends on; the whole environment is in the lock.
 PACKAGES = ("scikit-learn", "numpy", "pandas", "pyarrow", "onnx", "skl2onnx", "onnxruntime",
             "duckdb", "ray", "optuna", "mlflow")  # fmt: skip
+# Where the steps' image says which commit it was built from.
+COMMIT = "TREADLE_COMMIT"
 
 
 def code() -> str:
@@ -17,9 +25,11 @@ def code() -> str:
     return f"{__version__}+{code_digest()}"
 
 
-def commit() -> str | None:
-    """Return the working directory's git commit, with ``+dirty`` if files differ from it; None
-    outside a repository."""
+def commit(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the commit that the image was built from, or the working directory's, with ``+dirty``
+    if files differ from it; None outside both."""
+    if environment.get(COMMIT):
+        return environment[COMMIT]
     head = _git("rev-parse", "HEAD")
     if head is None:
         return None
@@ -47,6 +57,35 @@ def packages() -> dict[str, str]:
     return found
 
 
+def lock(store: ObjectStore) -> str:
+    """Keep the versions of all that is installed, a line each as pip reads it; return the key."""
+    lines = sorted({f"{found.name}=={found.version}" for found in distributions()}, key=str.lower)
+    return _keep("".join(f"{line}\n" for line in lines).encode(), "environments", ".txt", store)
+
+
+def pages(files: Mapping[str, Path], store: ObjectStore) -> dict[str, str]:
+    """Keep the report's pages; return their keys."""
+    return {
+        name: _keep(path.read_bytes(), "pages", path.suffix or ".html", store)
+        for name, path in files.items()
+    }
+
+
+def _keep(content: bytes, folder: str, ending: str, store: ObjectStore) -> str:
+    key = f"{folder}/{hashlib.sha256(content).hexdigest()[:32]}{ending}"
+    if not store.exists(key):
+        store.put_bytes(key, content)
+    return key
+
+
 def python() -> str:
     """Return Python's version and the machine's kind."""
     return f"{platform.python_version()} {platform.machine()}"
+
+
+def who() -> str:
+    """Return the name of the user that runs this; empty where the system knows none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""

@@ -1,0 +1,93 @@
+"""Signed bundles: an ed25519 signature over the names and SHA-256 digests of a bundle's files.
+
+The key is PEM, as ``openssl genpkey -algorithm ed25519`` writes it. What is signed is plain text,
+so that a browser or an edge device can check it with what it has: the line STATEMENT, then a line
+``<name> <sha256>`` for each file, sorted by name, each ended by a newline.
+"""
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from treadle.errors import SpecError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+
+FILE = "bundle.sig"
+STATEMENT = "treadle bundle 1"
+
+
+def statement(files: Mapping[str, Path]) -> bytes:
+    """Return what is signed."""
+    lines = [f"{name} {hashlib.sha256(files[name].read_bytes()).hexdigest()}" for name in files]
+    return "".join(f"{line}\n" for line in [STATEMENT, *sorted(lines)]).encode()
+
+
+def sign(files: Mapping[str, Path], key: "Ed25519PrivateKey") -> bytes:
+    """Return the signature of a bundle's files, in base64."""
+    return base64.b64encode(key.sign(statement(files)))
+
+
+def is_signed(files: Mapping[str, Path], signature: bytes, key: "Ed25519PublicKey") -> bool:
+    """Say whether ``signature`` is the key's, of exactly these files."""
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        key.verify(base64.b64decode(signature, validate=True), statement(files))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def private_key(words: str) -> "Ed25519PrivateKey":
+    """Read the private key from PEM, or from the file of that name. Raises SpecError."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    found = _read("TREADLE_SIGNING_KEY", words, lambda pem: load_pem_private_key(pem, None))
+    if not isinstance(found, Ed25519PrivateKey):
+        raise _not_ed25519("TREADLE_SIGNING_KEY")
+    return found
+
+
+def public_key(words: str) -> "Ed25519PublicKey":
+    """Read the public key from PEM, or from the file of that name. Raises SpecError."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    found = _read("TREADLE_VERIFY_KEY", words, load_pem_public_key)
+    if not isinstance(found, Ed25519PublicKey):
+        raise _not_ed25519("TREADLE_VERIFY_KEY")
+    return found
+
+
+def _read(setting: str, words: str, parse: Callable[[bytes], Any]) -> Any:
+    """Parse a key; what is said of a fault never shows the key."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    given_here = words.lstrip().startswith("-----BEGIN")
+    try:
+        pem = words.encode() if given_here else Path(words).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no such file"
+        raise SpecError(
+            f"{setting} is neither PEM nor a file that can be read: {reason}"
+        ) from error
+    try:
+        return parse(pem)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise _not_ed25519(setting) from error
+
+
+def _not_ed25519(setting: str) -> SpecError:
+    kind = "private" if setting.endswith("SIGNING_KEY") else "public"
+    command = "openssl genpkey -algorithm ed25519 -out treadle.key"
+    if kind == "public":
+        command = "openssl pkey -in treadle.key -pubout -out treadle.pub"
+    return SpecError(f"{setting} holds no {kind} ed25519 key in PEM: {command} makes one")
