@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from treadle.records import Change, ModelVersion, NewVersion
+from treadle.records import Change, ModelVersion, NewVersion, Query
 
 
 class ObjectStore(Protocol):
@@ -71,6 +71,10 @@ class Registry(Protocol):
         ``champion`` where it says, ``challenger`` no longer there. Both or nothing: at each moment
         there is one champion, and none only where the change says so. Raises Overtaken where the
         history has an entry of that number already, RegistryError for an unknown version."""
+
+    def find(self, wanted: Query, limit: int, offset: int = 0) -> Sequence[ModelVersion]:
+        """Return up to ``limit`` versions for which all of ``wanted`` holds, by name, newest first,
+        leaving out the first ``offset``."""
 
     def of_snapshot(self, digest: str) -> Sequence[ModelVersion]:
         """Return every version of any model that was made from a snapshot, by name, newest

@@ -420,6 +420,30 @@ class ModelVersion(NewVersion):
     aliases: list[str] = Field(default_factory=list)
 
 
+class Bound(Record):
+    """A bound on a metric: ``rmse < 30``."""
+
+    metric: str
+    sign: str = Field(pattern="^[<>]=?$")
+    value: float = Field(allow_inf_nan=False)
+
+    def holds(self, value: float) -> bool:
+        """Say whether a value is within the bound; nan never is."""
+        if self.value == value:
+            return self.sign.endswith("=")
+        return value < self.value if self.sign.startswith("<") else value > self.value
+
+
+class Query(Record):
+    """What versions are looked for: all of it must hold. ``words`` occur in the name, description,
+    owner, target, family or features, in any case; ``tags`` are whole values."""
+
+    words: list[str] = Field(default_factory=list)
+    tags: dict[str, str] = Field(default_factory=dict)
+    bounds: list[Bound] = Field(default_factory=list)
+    alias: str | None = None
+
+
 class ChangeKind(StrEnum):
     """What happened to a model's champion. ``approved``: a person promoted it, where the spec asks
     for one. ``noticed``: it is another than the entry before says, because a promotion was broken

@@ -243,14 +243,47 @@ def compile_(
 @app.command()
 def models(
     name: Annotated[str | None, typer.Argument(help="One model; all if left out.")] = None,
+    find: Annotated[
+        str, typer.Option(help="Versions with these words in name, description, features ….")
+    ] = "",
+    tag: Annotated[list[str] | None, typer.Option(help="... with this tag: team=risk")] = None,
+    owner: Annotated[str | None, typer.Option(help="... of this owner")] = None,
+    where: Annotated[list[str] | None, typer.Option(help="... with this metric: rmse<30")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Lines a page.")] = 50,
+    page: Annotated[int, typer.Option(min=1, max=1_000_000, help="Which page.")] = 1,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show models, or one model's versions: aliases, metrics, lineage."""
+    """Show models, find versions, or show one model's: aliases, metrics, lineage."""
     _set_home(home)
     from treadle_pipelines import listing
 
-    print(listing.of_model(name, as_json) if name else listing.of_all(as_json))
+    is_search = bool(find.strip() or tag or owner is not None or where)
+    if name and is_search:
+        raise SpecError(f"--find, --tag, --owner and --where look among all models: leave {name!r} "
+                        "out, or give it to --find")  # fmt: skip
+    if name:
+        print(listing.of_model(name, as_json))
+    elif is_search:
+        wanted = listing.query(find, tag or [], owner, where or [])
+        print(listing.found(wanted, limit, page, as_json))
+    else:
+        print(listing.of_all(limit, page, as_json))
+
+
+@app.command()
+def compare(
+    name: ModelName,
+    version: VersionWords,
+    other: Annotated[str, typer.Argument(metavar="OTHER", help="The version to hold it against.")],
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show two versions of a model side by side: metrics, and what else differs."""
+    _set_home(home)
+    from treadle_pipelines import listing
+
+    print(listing.compared(name, version, other, as_json))
 
 
 @app.command()

@@ -1,25 +1,91 @@
 """What ``treadle models`` prints."""
 
 import json
+import re
 from datetime import datetime
 
 from treadle import runtime
-from treadle.records import ModelVersion
+from treadle.errors import SpecError
+from treadle.records import Bound, ModelVersion, Query
+from treadle.registry import comparison
 
 
-def of_all(as_json: bool) -> str:
+def of_all(limit: int, page: int, as_json: bool) -> str:
     """Return a line a model: its champion and how good it is."""
     registry = runtime.registry()
-    champions = {name: registry.aliased(name, "champion") for name in registry.names()}
+    names = registry.names()
+    begin = limit * (page - 1)
+    champions = {name: registry.aliased(name, "champion") for name in names[begin : begin + limit]}
     if as_json:
         found = [_brief(name, version) for name, version in champions.items()]
-        return json.dumps({"models": found}, ensure_ascii=False)
-    if not champions:
+        return json.dumps({"models": found, "total": len(names)}, ensure_ascii=False)
+    if not names:
         home = runtime.settings().home
         return f"no models in {home} yet: treadle run SPEC makes one (or name another --home)"
     rows = [["MODEL", "CHAMPION", "METRIC", "TRAINED"]]
     rows += [_row(name, version) for name, version in champions.items()]
+    last = begin + len(champions)
+    if last - begin == len(names):
+        return columns(rows)
+    more = f"; --page {page + 1} shows more, --find TEXT finds one" if last < len(names) else ""
+    return f"{columns(rows)}\n\n{begin + 1:,} to {last:,} of {len(names):,} models{more}"
+
+
+def found(wanted: Query, limit: int, page: int, as_json: bool) -> str:
+    """Return a line for each version that is looked for."""
+    versions = runtime.registry().find(wanted, limit + 1, limit * (page - 1))
+    shown = versions[:limit]
+    has_more = len(versions) > limit
+    if as_json:
+        listed = [version.model_dump(mode="json", exclude={"lineage"}) for version in shown]
+        return json.dumps({"versions": listed, "more": has_more}, ensure_ascii=False)
+    if not shown:
+        return "no version is like that"
+    rows = [["MODEL", "VERSION", "SEMVER", "ALIASES", "METRIC", "TRAINED"]]
+    rows += [
+        [v.name, str(v.version), v.semver, ", ".join(v.aliases), _metric(v), _when(v)]
+        for v in shown
+    ]
+    return columns(rows) + (f"\n\nthere are more: --page {page + 1}" if has_more else "")
+
+
+def compared(name: str, one: str, other: str, as_json: bool) -> str:
+    """Return two versions side by side: their metrics, and all else that differs."""
+    versions = [runtime.version(name, words) for words in (one, other)]
+    differences = comparison.compare(*versions)
+    if as_json:
+        listed = [difference.model_dump() for difference in differences]
+        sides = dict(zip(("one", "other"), [v.version for v in versions], strict=True))
+        return json.dumps({"model": name, **sides, "compared": listed}, ensure_ascii=False)
+    rows = [[name.upper(), *(f"{v.version} ({v.semver})" for v in versions)]]
+    rows += [[d.what, d.one, d.other] for d in differences]
     return columns(rows)
+
+
+_BOUND = re.compile(r"\s*(\w+)\s*([<>]=?)\s*(\S+)\s*")
+
+
+def query(text: str, tags: list[str], owner: str | None, bounds: list[str]) -> Query:
+    """Read what is looked for from the command line. Raises SpecError where it can't be meant."""
+    wanted: dict[str, str] = {} if owner is None else {"treadle.owner": owner}
+    for words in tags:
+        key, equals, value = words.partition("=")
+        if not equals:
+            raise SpecError(f"--tag {words!r} has no value: say it as in --tag team=risk")
+        wanted[key.strip()] = value.strip()
+    return Query(words=text.split(), tags=wanted, bounds=[_bound(words) for words in bounds])
+
+
+def _bound(words: str) -> Bound:
+    parts = _BOUND.fullmatch(words)
+    try:
+        if parts is None:
+            raise ValueError(words)
+        return Bound(metric=parts[1], sign=parts[2], value=float(parts[3]))
+    except ValueError as error:
+        raise SpecError(
+            f"--where {words!r} is no bound on a metric: say it as in --where 'rmse<30'"
+        ) from error
 
 
 def _brief(name: str, version: ModelVersion | None) -> dict[str, object]:

@@ -10,8 +10,10 @@ write it has been overtaken. Then the alias follows; a process that dies in betw
 former champion in place, and the next change notices.
 """
 
+import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from treadle.errors import Overtaken, RegistryError, nearest
-from treadle.records import Change, ModelVersion, NewVersion
+from treadle.records import Change, ModelVersion, NewVersion, Query
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
@@ -30,6 +32,10 @@ RECORD = "treadle.record"
 EXPERIMENT = "treadle"
 HISTORY = "treadle.history"
 SNAPSHOT = "treadle.snapshot"
+OWNER, TEXT = "treadle.owner", "treadle.text"
+MOST_TEXT = 5000
+# What MLflow's filter language takes between quotes without a question.
+_PLAIN = re.compile(r"[\w .:/-]*", re.ASCII)
 CHAMPION, CHALLENGER = "champion", "challenger"
 _PAGE = 1000
 _UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
@@ -83,10 +89,22 @@ class MlflowRegistry:
         found = self._search(f"tags.`{SNAPSHOT}`='{quoted}'")
         return sorted(found, key=lambda version: (version.name, -version.version))
 
-    def _search(self, wanted: str) -> list[ModelVersion]:
+    def find(self, wanted: Query, limit: int, offset: int = 0) -> Sequence[ModelVersion]:
+        """Return up to ``limit`` versions for which all of ``wanted`` holds. MLflow narrows them
+        down by tags and words; metrics it doesn't know of versions, so they are looked at here."""
+        found = self._search(
+            " AND ".join(_clauses(wanted)), lambda version: _holds(wanted, version)
+        )
+        within = [version for version in found if wanted.alias in (None, *version.aliases)]
+        ordered = sorted(within, key=lambda version: (version.name, -version.version))
+        return ordered[offset : offset + limit]
+
+    def _search(
+        self, wanted: str, holds: Callable[["MlflowVersion"], bool] = lambda _: True
+    ) -> list[ModelVersion]:
         with _in_words(self._uri):
             pages = _pages(partial(self._client.search_model_versions, wanted))
-            found = [version for version in pages if RECORD in version.tags]
+            found = [version for version in pages if RECORD in version.tags and holds(version)]
             # A search's versions come without their aliases.
             models = {name: self._model(name) for name in {version.name for version in found}}
             return [_record(version, _carried(models[version.name], version)) for version in found]
@@ -280,9 +298,39 @@ def _record(version: "MlflowVersion", aliases: Sequence[str]) -> ModelVersion:
     return versioned(version.tags[RECORD], int(version.version), created, aliases)
 
 
+def _clauses(wanted: Query) -> list[str]:
+    """Put into MLflow's filter language what it can say; ``_holds`` looks at all of it again."""
+    plain = {key: value for key, value in wanted.tags.items() if _PLAIN.fullmatch(key + value)}
+    words = [word.casefold() for word in wanted.words if _PLAIN.fullmatch(word)]
+    return [
+        *(f"tags.`{key}` = '{value}'" for key, value in plain.items()),
+        *(f"tags.`{TEXT}` LIKE '%{word}%'" for word in words),
+    ]
+
+
+def _holds(wanted: Query, version: "MlflowVersion") -> bool:
+    text = version.tags.get(TEXT, "")
+    if not all(word.casefold() in text for word in wanted.words):
+        return False
+    if any(version.tags.get(key) != value for key, value in wanted.tags.items()):
+        return False
+    if not wanted.bounds:
+        return True
+    metrics = {
+        m.name: m.value for m in NewVersion.model_validate_json(version.tags[RECORD]).metrics
+    }
+    return all(b.metric in metrics and b.holds(metrics[b.metric]) for b in wanted.bounds)
+
+
 def tags_of(new: NewVersion) -> dict[str, str]:
     """Return a version's tags: its whole record, and what people search for."""
+    spec = json.loads(new.lineage.spec)
+    about = [new.name, spec.get("description", ""), spec.get("owner", ""), new.signature.target]
+    text = " ".join([*about, new.lineage.family, *new.signature.names]).casefold()
     return {
+        **spec.get("tags", {}),
+        OWNER: spec.get("owner", ""),
+        TEXT: text[:MOST_TEXT],
         RECORD: new.model_dump_json(),
         "treadle.digest": new.digest,
         "treadle.semver": new.semver,

@@ -35,7 +35,7 @@ from treadle.adapters.mlflow import (
 from treadle.adapters.mlflow_tables import WORKSPACE
 from treadle.errors import EnvironmentFault, RegistryError
 from treadle.ports import Registry
-from treadle.records import Change, ModelVersion, NewVersion
+from treadle.records import Change, ModelVersion, NewVersion, Query
 
 _VERSIONS = """
 SELECT t.value, v.version, v.creation_time,
@@ -104,6 +104,19 @@ class SqliteMlflowRegistry(MlflowRegistry):
                 (RECORD, name, alias),
             ).fetchone()
         return None if row is None else _version(row)
+
+    def find(self, wanted: Query, limit: int, offset: int = 0) -> Sequence[ModelVersion]:
+        """Return up to ``limit`` versions for which all of ``wanted`` holds."""
+        with self._connected() as connection:
+            if connection is None:
+                exists = self._database.exists()
+                return super().find(wanted, limit, offset) if exists else []
+            clauses, values = tables.clauses(wanted)
+            rows = connection.execute(
+                f"{_VERSIONS} {clauses} ORDER BY v.name, v.version DESC LIMIT ? OFFSET ?",
+                (RECORD, *values, limit, offset),
+            ).fetchall()
+        return [_version(row) for row in rows]
 
     def of_snapshot(self, digest: str) -> Sequence[ModelVersion]:
         """Return every version made from a snapshot, by name, newest first."""

@@ -5,8 +5,8 @@ import sqlite3
 import uuid
 from collections.abc import Mapping
 
-from treadle.adapters.mlflow import EXPERIMENT, HISTORY, tags_of
-from treadle.records import NewVersion
+from treadle.adapters.mlflow import EXPERIMENT, HISTORY, TEXT, tags_of
+from treadle.records import NewVersion, Query
 
 # All that is written or read; a column that MLflow added is fine as long as it may be left out.
 COLUMNS = {
@@ -41,6 +41,39 @@ def is_known(connection: sqlite3.Connection) -> bool:
         if not columns <= names or not wanted <= columns:
             return False
     return True
+
+
+def clauses(wanted: Query) -> tuple[str, list[object]]:
+    """Return a query as SQL over model_versions ``v``, with its values."""
+    found: list[str] = []
+    values: list[object] = []
+
+    def both(clause: str, *bound: object) -> None:
+        found.append(f"AND {clause}")
+        values.extend(bound)
+
+    tagged = "(v.name, v.version) IN (SELECT name, version FROM model_version_tags"
+    for key, value in wanted.tags.items():
+        both(f"{tagged} WHERE workspace = ? AND key = ? AND value = ?)", WORKSPACE, key, value)
+    for word in wanted.words:
+        # Kept in lower case: SQLite itself knows no other letters than English ones.
+        both(
+            f"{tagged} WHERE workspace = ? AND key = ? AND instr(value, ?))",
+            WORKSPACE, TEXT, word.casefold(),
+        )  # fmt: skip
+    for bound in wanted.bounds:
+        both(
+            "EXISTS (SELECT 1 FROM latest_metrics m WHERE m.run_uuid = v.run_id AND m.key = ? "
+            f"AND NOT m.is_nan AND m.value {bound.sign} ?)",
+            bound.metric, bound.value,
+        )  # fmt: skip
+    if wanted.alias is not None:
+        both(
+            "(v.name, v.version) IN (SELECT name, version FROM registered_model_aliases "
+            "WHERE workspace = ? AND alias = ?)",
+            WORKSPACE, wanted.alias,
+        )  # fmt: skip
+    return " ".join(found), values
 
 
 def insert_run(
