@@ -53,6 +53,10 @@ format: .venv/installed ## Put the code into shape
 bench-main: .venv/installed ## Measure the main job on a fresh clone against its limits
 	$(BIN)/python benchmarks/main_job.py
 
+.PHONY: bench-registry
+bench-registry: .venv/installed ## Measure the registry at 10,000 models beside MLflow's client
+	$(BIN)/python benchmarks/registry.py
+
 .PHONY: bench-tables
 bench-tables: .venv/installed ## Measure the handling of tables beside other tools
 	$(BIN)/python benchmarks/tables.py

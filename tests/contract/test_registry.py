@@ -121,8 +121,10 @@ def test_what_is_written_directly_is_what_mlflow_reads(
     assert math.isnan(run.data.metrics["r2"])
     assert run.data.params == {"family": "linear", "regularisation": "0.5"}
     assert [file.path for file in client.list_artifacts(version.run_id)] == ["page.html"]
-    (listed,) = client.search_runs([run.info.experiment_id])
-    assert listed.info.run_id == version.run_id
+    listed = client.search_runs([run.info.experiment_id])
+    names = {found.info.run_name: found.info.run_id for found in listed}
+    assert names.keys() == {"both 1.2.0", "both: history"}
+    assert names["both 1.2.0"] == version.run_id
 
 
 def test_mlflows_client_and_direct_writing_take_turns(

@@ -8,14 +8,17 @@ the work instead. What is written here is what that client would write: a test r
 through MLflow.
 """
 
+import os
 import shutil
 import sqlite3
 import time
 import uuid
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from treadle.adapters import mlflow_database
@@ -40,12 +43,67 @@ from treadle.records import Change, ModelVersion, NewVersion, Query
 _VERSIONS = """
 SELECT t.value, v.version, v.creation_time,
        (SELECT group_concat(a.alias) FROM registered_model_aliases a
-        WHERE a.name = v.name AND a.version = v.version)
-FROM model_versions v JOIN model_version_tags t
-  ON t.name = v.name AND t.version = v.version AND t.key = ?
-WHERE v.current_stage != 'Deleted_Internal'
+        WHERE a.workspace = v.workspace AND a.name = v.name AND a.version = v.version)
+FROM model_versions v CROSS JOIN model_version_tags t
+  ON t.workspace = v.workspace AND t.name = v.name AND t.version = v.version AND t.key = ?
+WHERE v.workspace = 'default' AND v.current_stage != 'Deleted_Internal'
 """
 _BUSY_S = 30.0
+_MOST_IDLE = 8
+
+
+class _Idle:
+    """Connections that nobody uses just now: opening one costs milliseconds, in which SQLite reads
+    how MLflow's tables are made."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._connections: list[tuple[tuple[int, ...], sqlite3.Connection]] = []
+        weakref.finalize(self, _close, self._connections)
+
+    @contextmanager
+    def connection(self, database: Path) -> Iterator[sqlite3.Connection]:
+        """Yield a connection for one caller. It is kept for the next, unless something broke."""
+        # Another file may have taken the database's place; a forked process needs its own.
+        found = database.stat()
+        place = (os.getpid(), found.st_dev, found.st_ino)
+        connection = self._taken(place) or _opened(database)
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        with self._lock:
+            if len(self._connections) < _MOST_IDLE:
+                self._connections.append((place, connection))
+                return
+        connection.close()
+
+    def _taken(self, place: tuple[int, ...]) -> sqlite3.Connection | None:
+        while True:
+            with self._lock:
+                if not self._connections:
+                    return None
+                idle, connection = self._connections.pop()
+            if idle == place:
+                return connection
+            if idle[0] == place[0]:
+                connection.close()
+
+
+def _close(connections: list[tuple[tuple[int, ...], sqlite3.Connection]]) -> None:
+    for (process, *_), connection in connections:
+        if process == os.getpid():
+            connection.close()
+
+
+def _opened(database: Path) -> sqlite3.Connection:
+    # For writing, readers too: after a process was killed in a transaction, SQLite must undo what
+    # it left before anyone can read. Where the file is read-only, so is the connection.
+    address = f"{database.absolute().as_uri()}?mode=rw"
+    return sqlite3.connect(
+        address, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+    )
 
 
 class SqliteMlflowRegistry(MlflowRegistry):
@@ -55,6 +113,8 @@ class SqliteMlflowRegistry(MlflowRegistry):
         super().__init__(f"sqlite:///{database}", artifacts.as_uri())
         self._database = database
         self._files = artifacts
+        self._idle = _Idle()
+        self._known: dict[int, bool] = {}
 
     def names(self) -> Sequence[str]:
         """Return the names of all models, sorted."""
@@ -100,8 +160,8 @@ class SqliteMlflowRegistry(MlflowRegistry):
                 return super().aliased(name, alias) if self._database.exists() else None
             row = connection.execute(
                 f"{_VERSIONS} AND v.name = ? AND v.version = (SELECT version FROM "
-                "registered_model_aliases WHERE name = v.name AND alias = ?)",
-                (RECORD, name, alias),
+                "registered_model_aliases WHERE workspace = ? AND name = ? AND alias = ?)",
+                (RECORD, name, WORKSPACE, name, alias),
             ).fetchone()
         return None if row is None else _version(row)
 
@@ -112,9 +172,16 @@ class SqliteMlflowRegistry(MlflowRegistry):
                 exists = self._database.exists()
                 return super().find(wanted, limit, offset) if exists else []
             clauses, values = tables.clauses(wanted)
+            # The page first: sorting every match with its record would move a lot of text.
+            page = (
+                "SELECT v.rowid FROM model_versions v WHERE v.workspace = ? AND EXISTS (SELECT 1 "
+                "FROM model_version_tags r WHERE r.workspace = v.workspace AND r.key = ? AND "
+                f"r.name = v.name AND r.version = v.version) {clauses} "
+                "ORDER BY v.name, v.version DESC LIMIT ? OFFSET ?"
+            )
             rows = connection.execute(
-                f"{_VERSIONS} {clauses} ORDER BY v.name, v.version DESC LIMIT ? OFFSET ?",
-                (RECORD, *values, limit, offset),
+                f"{_VERSIONS} AND v.rowid IN ({page}) ORDER BY v.name, v.version DESC",
+                (RECORD, WORKSPACE, RECORD, *values, limit, offset),
             ).fetchall()
         return [_version(row) for row in rows]
 
@@ -220,13 +287,8 @@ class SqliteMlflowRegistry(MlflowRegistry):
             yield None
             return
         try:
-            # Readers too: after a process was killed in a transaction, SQLite must undo what it
-            # left before anyone can read. Where the file is read-only, so is the connection.
-            address = f"{self._database.absolute().as_uri()}?mode=rw"
-            with closing(
-                sqlite3.connect(address, uri=True, timeout=_BUSY_S, isolation_level=None)
-            ) as connection:
-                yield connection if tables.is_known(connection) else None
+            with self._idle.connection(self._database) as connection:
+                yield connection if self._is_known(connection) else None
         except sqlite3.Error as error:
             if "disk is full" in str(error):
                 words = "the disk is full: free some space, or name another place with --home"
@@ -234,6 +296,13 @@ class SqliteMlflowRegistry(MlflowRegistry):
             raise RegistryError(
                 f"the registry {self._database} can't be {done}: {_in_words(error)}"
             ) from error
+
+    def _is_known(self, connection: sqlite3.Connection) -> bool:
+        """Look at the tables again whenever somebody has changed how they are made."""
+        (made,) = connection.execute("PRAGMA schema_version").fetchone()
+        if made not in self._known:
+            self._known[made] = tables.is_known(connection)
+        return self._known[made]
 
 
 def _point(connection: sqlite3.Connection, name: str, alias: str, version: int) -> None:
