@@ -358,6 +358,20 @@ def history(name: ModelName, home: Home = None, as_json: AsJson = False) -> None
 
 
 @app.command()
+def reproduce(
+    name: ModelName, version: VersionWords, home: Home = None, as_json: AsJson = False
+) -> None:
+    """Rebuild a version from its lineage alone; say whether it is equal, or why not."""
+    _set_home(home)
+    from treadle_pipelines import reproduce as reproductions
+
+    found = reproductions.run(name, version, lambda words: print(words, file=sys.stderr))
+    print(reproductions.told(found, as_json))
+    if not found.equal:
+        sys.exit(1)
+
+
+@app.command()
 def predict(
     name: ModelName,
     table: Annotated[str, typer.Argument(metavar="INPUT", help="CSV, JSON lines or Parquet.")],
