@@ -31,15 +31,25 @@ def statement(files: Mapping[str, Path]) -> bytes:
 
 def sign(files: Mapping[str, Path], key: "Ed25519PrivateKey") -> bytes:
     """Return the signature of a bundle's files, in base64."""
-    return base64.b64encode(key.sign(statement(files)))
+    return sign_text(statement(files), key)
+
+
+def sign_text(text: bytes, key: "Ed25519PrivateKey") -> bytes:
+    """Return the signature of a text, in base64."""
+    return base64.b64encode(key.sign(text))
 
 
 def is_signed(files: Mapping[str, Path], signature: bytes, key: "Ed25519PublicKey") -> bool:
     """Say whether ``signature`` is the key's, of exactly these files."""
+    return is_signed_text(statement(files), signature, key)
+
+
+def is_signed_text(text: bytes, signature: bytes, key: "Ed25519PublicKey") -> bool:
+    """Say whether ``signature`` is the key's, of exactly this text."""
     from cryptography.exceptions import InvalidSignature
 
     try:
-        key.verify(base64.b64decode(signature, validate=True), statement(files))
+        key.verify(base64.b64decode(signature, validate=True), text)
     except (InvalidSignature, ValueError):
         return False
     return True

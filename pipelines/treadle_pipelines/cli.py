@@ -20,7 +20,9 @@ from treadle.errors import (
     Interrupted,
     SpecError,
     TreadleError,
+    check_output,
     from_os_error,
+    output_fault,
 )
 
 app = typer.Typer(
@@ -369,6 +371,49 @@ def reproduce(
     print(reproductions.told(found, as_json))
     if not found.equal:
         sys.exit(1)
+
+
+@app.command()
+def pack(
+    name: ModelName,
+    version: VersionWords,
+    out: Annotated[Path, typer.Option("-o", help="The file to write (.tar).")],
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a version to one file, for another registry."""
+    _set_home(home)
+    from treadle import runtime
+    from treadle.registry import archive
+
+    check_output(out, (".tar",))
+    found = runtime.version(name, version)
+    try:
+        archive.pack(found, runtime.bundle(found.digest), runtime.object_store(), out,
+                     runtime.signing_key())  # fmt: skip
+    except OSError as error:
+        raise output_fault(out, error) from error
+    told = {"model": name, "version": found.version, "digest": found.digest, "archive": str(out)}
+    print(json.dumps(told) if as_json else f"wrote {name} version {found.version} to {out}")
+
+
+@app.command()
+def unpack(
+    archive: Annotated[Path, typer.Argument(metavar="FILE", help="What treadle pack wrote.")],
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Register the version in a file that treadle pack wrote, once it is checked."""
+    _set_home(home)
+    from treadle import runtime
+    from treadle.registry import archive as archives
+
+    made = archives.unpack(archive, runtime.object_store(), runtime.registry(),
+                           runtime.signing_key(), runtime.verify_key())  # fmt: skip
+    told = {"model": made.name, "version": made.version, "digest": made.digest}
+    words = f"{made.name} version {made.version} ({made.semver}), bundle {made.digest}"
+    print(json.dumps(told) if as_json else f"{words}\nserve it: treadle promote {made.name} "
+          f"{made.version}")  # fmt: skip
 
 
 @app.command()
