@@ -17,6 +17,8 @@ from treadle.spec import Resources, Spec, Stage
 Object = dict[str, Any]
 CONTAINER = "run"
 SETTINGS, SECRET, ACCOUNT = "treadle-settings", "treadle-s3", "treadle-steps"
+# Holds TREADLE_SIGNING_KEY, where bundles are to be signed.
+SIGNING = "treadle-signing"
 HOME, SPEC_FILE = "/home/treadle", "spec.yaml"
 USER = 10001
 # A finished Job and its log stay for three days.
@@ -173,7 +175,11 @@ def _container(asked: Resources) -> Object:
         "image": STEP_IMAGE,
         "imagePullPolicy": "IfNotPresent",
         "command": ["treadle", "run", f"/etc/treadle/{SPEC_FILE}", "--events"],
-        "envFrom": [{"configMapRef": {"name": SETTINGS}}, {"secretRef": {"name": SECRET}}],
+        "envFrom": [
+            {"configMapRef": {"name": SETTINGS}},
+            {"secretRef": {"name": SECRET}},
+            {"secretRef": {"name": SIGNING, "optional": True}},
+        ],
         "env": [
             {"name": "TREADLE_HOME", "value": HOME},
             {"name": "TREADLE_STEP_IMAGE", "value": STEP_IMAGE},

@@ -12,7 +12,7 @@ from kfp.dsl import pipeline_context
 
 from treadle.config import PREFIX, Settings
 from treadle.spec import Resources, Stage
-from treadle_pipelines.job import SECRET, SETTINGS, USER
+from treadle_pipelines.job import SECRET, SETTINGS, SIGNING, USER
 
 HOME = "/tmp/treadle"  # noqa: S108 - the pod's own
 _STAGES = {
@@ -33,6 +33,8 @@ _REQUIRED = ("object_store", "mlflow_uri")
 _SECRET = ("s3_access_key", "s3_secret_key")
 # Deployment sends it to the server, where one is asked for.
 _OPTIONAL_SECRET = ("server_api_key",)
+# The one step that signs, and no other, gets the key.
+_SIGNING = ("signing_key",)
 _NOT_FOR_STEPS = {
     "home", "step_image", "kfp_url", "kube_context", "namespace", "server_memory_mib",
     "server_body_mib", "prediction_log_share", "shadow_share",
@@ -65,11 +67,14 @@ def _place(task: Any, stage: Stage, resources: Resources) -> None:
     task.set_caching_options(stage in _CACHED)
     task.set_env_variable(f"{PREFIX}HOME", HOME)
     known = {f.name for f in fields(Settings)}
-    optional = known - {*_REQUIRED, *_SECRET, *_OPTIONAL_SECRET, *_NOT_FOR_STEPS}
+    secret = {*_SECRET, *_OPTIONAL_SECRET, *_SIGNING}
+    optional = known - {*_REQUIRED, *secret, *_NOT_FOR_STEPS}
     kubernetes.use_config_map_as_env(task, SETTINGS, _variables(_REQUIRED))
     kubernetes.use_config_map_as_env(task, SETTINGS, _variables(sorted(optional)), optional=True)
     kubernetes.use_secret_as_env(task, SECRET, _variables(_SECRET))
     kubernetes.use_secret_as_env(task, SECRET, _variables(_OPTIONAL_SECRET), optional=True)
+    if stage is Stage.REGISTER:
+        kubernetes.use_secret_as_env(task, SIGNING, _variables(_SIGNING), optional=True)
     kubernetes.set_image_pull_policy(task, "IfNotPresent")
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     kubernetes.add_pod_label(task, "app.kubernetes.io/part-of", "treadle")

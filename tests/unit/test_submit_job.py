@@ -91,8 +91,11 @@ def test_a_job_has_all_that_a_run_needs_and_the_pod_is_restricted(
     assert carried["metadata"]["ownerReferences"][0]["name"] == name
     pod = made["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    assert container["envFrom"] == [{"configMapRef": {"name": "treadle-settings"}},
-                                    {"secretRef": {"name": "treadle-s3"}}]  # fmt: skip
+    assert container["envFrom"] == [
+        {"configMapRef": {"name": "treadle-settings"}},
+        {"secretRef": {"name": "treadle-s3"}},
+        {"secretRef": {"name": "treadle-signing", "optional": True}},
+    ]
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
