@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from treadle import runtime
 from treadle.bundle import Bundle, key
 from treadle.errors import RegistryError, TreadleError, nearest
 from treadle.ports import ObjectStore, Registry
@@ -260,7 +261,7 @@ class Models:
         if version is None:
             raise self._unknown(name, number)
         before = _resident_bytes()
-        bundle = Bundle.fetch(version.digest, self._store)
+        bundle = Bundle.fetch(version.digest, self._store, verify_key=runtime.verify_key())
         bundle.prove()
         files = sum(path.stat().st_size for path in bundle.files.values())
         size_bytes = max(_resident_bytes() - before, files)
