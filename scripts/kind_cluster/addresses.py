@@ -14,8 +14,7 @@ ANSWER_TIMEOUT_S, POLL_S = 60, 1
 
 @dataclass(frozen=True)
 class Address:
-    """A service on this machine's loopback; ``path`` answers below 400 (S3: below 500) when it is
-    up."""
+    """A service on this machine's loopback; ``path`` answers without an error when it is up."""
 
     name: str
     port: int
@@ -24,23 +23,21 @@ class Address:
     @property
     def url(self) -> str:
         """Return what to open in a browser."""
-        return f"http://localhost:{self.port}"
+        return f"http://127.0.0.1:{self.port}"
 
 
 MODEL_SERVER = Address("model server", 3000, "/healthz")
-ADDRESSES = (
-    MODEL_SERVER,
-    Address("MLflow", 5000, "/health"),
-    Address("Ray dashboard", 8265, "/api/version"),
-    Address("S3", 8333, "/healthz"),
-)
+MLFLOW = Address("MLflow", 5000, "/health")
+S3 = Address("S3", 8333, "/healthz")
+ADDRESSES = (MODEL_SERVER, MLFLOW, Address("Ray dashboard", 8265, "/api/version"), S3)
 PIPELINES = Address("Kubeflow Pipelines", 8080, "/apis/v2beta1/healthz")
+FIRST_RUN = ".venv/bin/treadle submit examples/wine/wine.yaml --to job"
 FIRST_REQUEST = f"curl {MODEL_SERVER.url}/v1/models"
 
 
 def answers(address: Address, timeout_s: float = 5) -> bool:
     """Ask once."""
-    url = f"http://127.0.0.1:{address.port}{address.path}"
+    url = address.url + address.path
     try:
         return urllib3.request("GET", url, timeout=timeout_s, retries=False).status < 400
     except HTTPError:

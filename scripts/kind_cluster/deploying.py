@@ -3,12 +3,20 @@
 from collections.abc import Sequence
 
 from kind_cluster import CLUSTER, CONTEXT, ROOT, airgap, cluster
-from kind_cluster.addresses import ADDRESSES, FIRST_REQUEST, PIPELINES, table, wait_for_answers
+from kind_cluster.addresses import (
+    ADDRESSES,
+    FIRST_REQUEST,
+    FIRST_RUN,
+    PIPELINES,
+    table,
+    wait_for_answers,
+)
 from kind_cluster.applying import KFP_NAMESPACE, apply_all
 from kind_cluster.engine import find_engine, find_node
 from kind_cluster.machine import Machine, examine
 from kind_cluster.options import Options
 from kind_cluster.programs import run_aloud
+from kind_cluster.settings_file import PATH, write_settings
 from treadle.adapters.kubernetes import Cluster
 from treadle.progress import say
 
@@ -33,7 +41,9 @@ def deploy(options: Options) -> str:
     there.wait(workloads, READY_TIMEOUT_S)
     addresses = [*ADDRESSES, *([PIPELINES] if machine.kfp else [])]
     wait_for_answers(addresses)
-    return f"Treadle is up:\n{table(addresses)}\nTry it:\n  {FIRST_REQUEST}"
+    write_settings(there, images[0], machine.kfp)
+    tries = f"  source {PATH.name}\n  {FIRST_RUN}\n  {FIRST_REQUEST}"
+    return f"Treadle is up:\n{table(addresses)}\nTry it:\n{tries}"
 
 
 def build_own_images(machine: Machine) -> Sequence[str]:
@@ -50,5 +60,6 @@ def undeploy() -> str:
     node = find_node(engine)
     if node is None:
         return f"there is no cluster {CLUSTER!r}"
+    PATH.unlink(missing_ok=True)
     cluster.remove(airgap.search_path(node.image.startswith(airgap.NODE_IMAGES)))
     return f"the cluster {CLUSTER!r} is removed, with all that was in it"
