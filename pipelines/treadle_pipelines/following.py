@@ -160,7 +160,7 @@ class _Followed:
                 "resources.memory in the spec, or give it a smaller table"
             )
         else:
-            reason = pod["status"].get("message") or ended.get("reason") or "no reason given"
+            reason = pod["status"].get("message") or f"exit code {self._exit_code}"
             last = f"; its last words: {' | '.join(log.other)}" if log.other else ""
             self._words = f"pod {log.pod} ended ({reason}){last}"
         found = self._cluster.get(self._job.kind, self._job.name)

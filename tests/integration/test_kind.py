@@ -4,6 +4,7 @@ cluster accepts. Needs the kind cluster ``treadle`` (make deploy)."""
 import json
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -105,60 +106,53 @@ def one_pod_job(name: str, image: str, code: str, memory: str = "64Mi") -> Objec
     return whole
 
 
-def fault_of(deployed: Cluster, namespace: str, made: Object, timeout_s: float = 90) -> str:
-    made["metadata"]["namespace"] = namespace
-    deployed.apply(made)
-    with pytest.raises(EnvironmentFault) as caught:
-        deployed.wait([Workload(made["kind"], made["metadata"]["name"], namespace)], timeout_s)
-    return str(caught.value)
-
-
-def test_an_image_that_is_nowhere_is_named(deployed: Cluster, namespace: str) -> None:
-    made = one_pod_job("image", "treadle-step:nowhere", "pass")
-    words = fault_of(deployed, namespace, made)
-    assert "no image treadle-step:nowhere" in words
-    assert "kind load docker-image treadle-step:nowhere" in words
-
-
-def test_a_pod_that_asks_for_more_than_the_node_has_is_said_to_wait(
-    deployed: Cluster, namespace: str, image: str
-) -> None:
-    words = fault_of(deployed, namespace, one_pod_job("big", image, "pass", memory="900Gi"))
-    assert "finds no node" in words
-    assert "Insufficient memory" in words
-    assert "memory 900Gi" in words
-
-
-def test_a_pod_that_uses_more_than_its_limit_names_the_limit(
-    deployed: Cluster, namespace: str, image: str
-) -> None:
-    made = one_pod_job("oom", image, "b = bytearray(500_000_000); print(len(b))")
-    del made["spec"]["podFailurePolicy"]
-    words = fault_of(deployed, namespace, made, timeout_s=60)
-    assert "used more memory than its limit of 64Mi" in words
-
-
-def test_a_pod_that_crashes_again_and_again_shows_its_last_words(
-    deployed: Cluster, namespace: str, image: str
-) -> None:
+@pytest.fixture(scope="module")
+def faults(deployed: Cluster, namespace: str, image: str) -> dict[str, str]:
+    """What is said of workloads in trouble; all are waited for at once."""
+    oom = one_pod_job("oom", image, "b = bytearray(500_000_000); print(len(b))")
+    del oom["spec"]["podFailurePolicy"]  # it is tried again
+    root = one_pod_job("root", image, "pass")
+    root["spec"]["template"]["spec"]["securityContext"] = {"runAsUser": 0}
     pod = one_pod_job("crash", image, "import sys; sys.exit('no such database')")
     template = pod["spec"]["template"]
     template["spec"]["restartPolicy"] = "Always"
+    # Without a probe it would be ready for a moment, as Kubernetes sees it.
+    probe = {"exec": {"command": ["true"]}, "initialDelaySeconds": 5}
+    template["spec"]["containers"][0]["readinessProbe"] = probe
     spec = {"replicas": 1, "selector": {"matchLabels": {"test": "crash"}}, "template": template}
-    made = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "crash"},
-            "spec": spec}  # fmt: skip
-    words = fault_of(deployed, namespace, made, timeout_s=40)
-    assert "exit code 1" in words
-    assert "no such database" in words
+    crash = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "crash"},
+             "spec": spec}  # fmt: skip
+    made = [
+        one_pod_job("image", "treadle-step:nowhere", "pass"),
+        one_pod_job("big", image, "pass", memory="900Gi"),
+        *(oom, root, crash),
+    ]
+
+    def words(each: Object) -> str:
+        each["metadata"]["namespace"] = namespace
+        deployed.apply(each)
+        workload = Workload(each["kind"], each["metadata"]["name"], namespace)
+        with pytest.raises(EnvironmentFault) as caught:
+            deployed.wait([workload], timeout_s=45)
+        return str(caught.value)
+
+    with ThreadPoolExecutor(len(made)) as pool:
+        return dict(zip([m["metadata"]["name"] for m in made], pool.map(words, made), strict=True))
 
 
-def test_a_pod_that_the_rules_forbid_is_said_to_be_refused(
-    deployed: Cluster, namespace: str, image: str
-) -> None:
-    made = one_pod_job("root", image, "pass")
-    made["spec"]["template"]["spec"]["securityContext"] = {"runAsUser": 0}
-    words = fault_of(deployed, namespace, made)
-    assert 'violates PodSecurity "restricted' in words
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("image", ["no image treadle-step:nowhere", "kind load docker-image treadle-step:nowhere"]),
+        ("big", ["finds no node", "Insufficient memory", "memory 900Gi"]),
+        ("oom", ["used more memory than its limit of 64Mi"]),
+        ("crash", ["exit code 1", "no such database"]),
+        ("root", ['violates PodSecurity "restricted', "mend the pod's securityContext"]),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(faults: dict[str, str], name: str, said: list[str]) -> None:
+    for words in said:
+        assert words in faults[name]
 
 
 def test_a_job_that_is_done_ends_the_wait(deployed: Cluster, namespace: str, image: str) -> None:

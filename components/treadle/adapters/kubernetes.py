@@ -1,6 +1,7 @@
 """A Kubernetes cluster: makes and reads objects, follows logs, waits for workloads within a bound,
 and says what is wrong with them."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ Object = dict[str, Any]
 OUTAGE_S = 60.0
 POLL_S = 1.0
 MISSING_S = 30.0
+# What was in trouble must be ready for so long: between two crashes a pod is ready for a moment.
+STEADY_S = 15.0
 LOG_LINES = 5
 _API = {
     "Deployment": "apis/apps/v1",
@@ -233,6 +236,9 @@ class _Watch:
         self._cluster = cluster
         self._say = say
         self._since: dict[str, float] = {}
+        self._trouble_at = -math.inf
+        # A Job that is done stays done.
+        self._steady_s = 0.0 if workload.kind == "Job" else STEADY_S
         self._seen = Look(State(False, ""))
         self._told = ""
 
@@ -242,11 +248,13 @@ class _Watch:
         now = time.monotonic()
         names = {fault.name for fault in self._seen.faults}
         self._since = {name: self._since.get(name, now) for name in names}
+        if names - {"missing", "unseen"}:
+            self._trouble_at = now
         told = "; ".join([self._seen.state.words, *(f.words for f in self._seen.faults)])
         if told != self._told:
             self._told = told
             self._say(f"{self._workload}: {told}")
-        return self._seen.state.ready
+        return self._seen.state.ready and now - self._trouble_at >= self._steady_s
 
     def hopeless(self) -> list[str]:
         """Return what is wrong, once one of the faults has stood for longer than its patience;
