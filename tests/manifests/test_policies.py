@@ -210,6 +210,16 @@ def test_a_network_policy_is_for_somebody(overlay: Build) -> None:
         assert any(matches(pod.labels, selector) for pod in pods), policy["metadata"]["name"]
 
 
+def test_network_policies_name_ports_by_number(overlay: Build) -> None:
+    # Seen with kube-router 2.1: with names, new connections are refused for a second whenever any
+    # pod comes or goes.
+    for policy in overlay.of("NetworkPolicy"):
+        spec = policy["spec"]
+        rules = [*spec.get("ingress", []), *spec.get("egress", [])]
+        ports = [port["port"] for rule in rules for port in rule.get("ports", [])]
+        assert all(isinstance(port, int) for port in ports), policy["metadata"]["name"]
+
+
 def test_a_disruption_budget_is_for_the_one_that_it_is_named_after(overlay: Build) -> None:
     for budget in overlay.of("PodDisruptionBudget"):
         name, selector = budget["metadata"]["name"], budget["spec"]["selector"]
