@@ -68,11 +68,12 @@ class MlflowRegistry:
 
     def aliases(self) -> Mapping[str, Mapping[str, int]]:
         """Return the aliases of every model, a thousand models a question."""
-        search = self._client.search_registered_models
         with _in_words(self._uri):
+            models = _pages(self._client.search_registered_models)
             return {
                 model.name: {alias: int(version) for alias, version in model.aliases.items()}
-                for model in _pages(lambda **page: search(max_results=1000, **page))
+                for model in models
+                if _is_ours(model)
             }
 
     def versions(self, name: str) -> Sequence[ModelVersion]:
