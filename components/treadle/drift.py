@@ -4,16 +4,27 @@ The effect says how far a column has moved and doesn't grow with the number of r
 only whether so many rows could have moved so far by chance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from treadle.profile import QUANTILES, as_read, between, cell_edges, coarser, single, text
-from treadle.records import ColumnDrift, ColumnProfile, Kind
+from treadle.profile import (
+    QUANTILES,
+    as_read,
+    between,
+    cell_edges,
+    coarser,
+    connected,
+    fine_edges,
+    single,
+    text,
+)
+from treadle.records import ColumnDrift, ColumnProfile, Kind, Profile
 
 FALSE_DISCOVERY_RATE = 0.01
 # A category's commonest values are compared one by one, all others together.
@@ -95,7 +106,47 @@ def compare(
     """Compare the view ``data`` with the reference, column by column, the furthest first. Times
     are left out: later rows are later."""
     columns = [column for column in reference if column.kind is not Kind.TIME]
-    counted = _count(connection, columns, rows)
+    return _told(columns, _count(connection, columns, rows))
+
+
+def compare_profiled(
+    path: Path,
+    reference: Sequence[ColumnProfile],
+    found: Profile,
+    counted: Mapping[str, list[int]],
+) -> list[ColumnDrift]:
+    """Compare a file with the reference by its profile and what was counted with it
+    (``profile.profile_and_count``); its rows are read again only where a category has so many
+    values that the profile doesn't hold those asked for."""
+    columns = [column for column in reference if column.kind is not Kind.TIME]
+    pairs = {column.name: _from_profile(column, found, counted) for column in columns}
+    unknown = [column for column in columns if pairs[column.name] is None]
+    if unknown:
+        with connected() as connection:
+            connection.read_parquet(str(path)).create_view("data")
+            read = _count(connection, unknown, found.rows)
+        pairs |= {column.name: pair for column, pair in zip(unknown, read, strict=True)}
+    return _told(columns, [pair for pair in pairs.values() if pair is not None])
+
+
+def _from_profile(
+    column: ColumnProfile, found: Profile, counted: Mapping[str, list[int]]
+) -> _Counted | None:
+    """Return a column's counts, None where the profile doesn't hold them."""
+    now = found.column(column.name)
+    if now is None:
+        return None
+    present = now.rows - now.nulls
+    if column.cells:
+        return _counted(column, now.rows, present, counted.get(column.name))
+    held = {share.value: share.count for share in now.top}
+    wanted = {share.value for share in column.top[:VALUES_COMPARED]}
+    if now.distinct > len(held) and not wanted <= held.keys():
+        return None
+    return _counted(column, now.rows, present, held)
+
+
+def _told(columns: Sequence[ColumnProfile], counted: Sequence[_Counted]) -> list[ColumnDrift]:
     chances = [chance(pair.was, pair.now) for pair in counted]
     found = [
         ColumnDrift(
@@ -123,7 +174,7 @@ def _count(
         value = f"c{place}"
         wanted += [f"count({value})"]
         if column.cells:
-            wanted += [between(value, _fine(column))]
+            wanted += [between(value, fine_edges(column))]
         else:
             known = ", ".join(text(share.value) for share in column.top[:VALUES_COMPARED])
             kept = f"CASE WHEN {value} IN ({known}) THEN {value} END" if known else "NULL"
@@ -136,17 +187,12 @@ def _count(
     ]
 
 
-def _fine(column: ColumnProfile) -> list[float]:
-    """Return the inner edges of cells and bins together."""
-    return sorted({*column.edges[1:-1], *cell_edges(column.quantiles)})
-
-
 def _counted(column: ColumnProfile, rows: int, present: int, found: Any) -> _Counted:
     """Line up what was counted: cells, then all other values, then nulls (what can't be read as
     the kind it is included)."""
     known = column.rows - column.nulls
     if column.cells:
-        fine = _fine(column)
+        fine = fine_edges(column)
         found = found or [0] * (len(fine) + 1)
         cells = coarser(found, fine, cell_edges(column.quantiles))
         drawn = coarser(found, fine, column.edges[1:-1])

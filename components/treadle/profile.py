@@ -7,13 +7,14 @@ over whole numbers and quantiles from rows chosen by position.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from treadle.encoding import FALSE_WORDS, TRUE_WORDS
@@ -30,6 +31,8 @@ SAMPLED_ROWS = 100_000
 FEW = 4_000
 EXACT_DISTINCT = 10_000
 DAY_S = 86_400
+Values = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 NUMERIC = (Kind.NUMBER, Kind.TIME)
 
 
@@ -41,13 +44,23 @@ def profile(path: Path, kinds: dict[str, Kind]) -> Profile:
     quantiles are of about SAMPLED_ROWS rows where there are more. Times are profiled as epoch
     seconds.
     """
+    return profile_and_count(path, kinds, ())[0]
+
+
+def profile_and_count(
+    path: Path, kinds: dict[str, Kind], reference: Sequence[ColumnProfile]
+) -> tuple[Profile, dict[str, list[int]]]:
+    """Profile a file, and count its numbers between the ``fine_edges`` of a reference's columns on
+    the way."""
     rows = pq.read_metadata(path).num_rows
+    inner = {c.name: fine_edges(c) for c in reference if c.cells and kinds.get(c.name) is c.kind}
     with connected() as connection:
         connection.read_parquet(str(path)).create_view("data")
         found = _first_pass(connection, kinds, rows)
-        found = _third_pass(connection, _second_pass(connection, path, found))
+        found, counted = _second_pass(connection, path, found, inner)
+        found = _third_pass(connection, found, inner, counted)
         columns = [_by_value(connection, column) for column in found]
-    return Profile(rows=rows, columns=columns)
+    return Profile(rows=rows, columns=columns), counted
 
 
 @contextmanager
@@ -162,9 +175,13 @@ def _summary(name: str, kind: Kind, rows: int, found: tuple[Any, ...]) -> Column
 
 
 def _second_pass(
-    connection: duckdb.DuckDBPyConnection, path: Path, columns: list[ColumnProfile]
-) -> list[ColumnProfile]:
-    """The values themselves where they are few; else distinct counts, sums and quantiles."""
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    columns: list[ColumnProfile],
+    inner: Mapping[str, list[float]],
+) -> tuple[list[ColumnProfile], dict[str, list[int]]]:
+    """The values themselves where they are few, counted between the ``inner`` edges too; else
+    distinct counts, sums and quantiles."""
     kinds = {column.name: column.kind for column in columns}
     # A column of that name would hide DuckDB's own number of a row.
     taken = any(name.casefold() == "file_row_number" for name in kinds)
@@ -185,18 +202,29 @@ def _second_pass(
     read = _read(kinds, "" if every == 1 else "file_row_number, ")
     source = f"({read} FROM read_parquet({text(str(path))}))"
     row = single(connection, f"SELECT {', '.join(wanted)} FROM {source}")
-    return [
-        _by_values(column, row[5 * place])
-        if row[5 * place]
-        else _by_sample(column, *row[5 * place + 1 : 5 * place + 5])
-        for place, column in enumerate(columns)
-    ]
+    told, counted = [], {}
+    for place, column in enumerate(columns):
+        values, *sampled = row[5 * place : 5 * place + 5]
+        told.append(_by_values(column, values) if values else _by_sample(column, *sampled))
+        if values and column.name in inner:
+            counted[column.name] = _counts(*_arrays(values), inner[column.name])
+    return told, counted
 
 
-def _by_values(column: ColumnProfile, found: dict[float, int]) -> ColumnProfile:
-    """Complete the profile of numbers from each of their values and how many rows hold it."""
+def _arrays(found: Mapping[float, int]) -> tuple[Values, Counts]:
     values = np.array(list(found), dtype=np.float64)
-    counts = np.array(list(found.values()), dtype=np.int64)
+    return values, np.array(list(found.values()), dtype=np.int64)
+
+
+def _counts(values: Values, counts: Counts, inner: Sequence[float]) -> list[int]:
+    """Count values, each with how often it is there, between edges."""
+    places = np.searchsorted(inner, values, side="right")
+    return [int(n) for n in np.bincount(places, counts, len(inner) + 1)]
+
+
+def _by_values(column: ColumnProfile, found: Mapping[float, int]) -> ColumnProfile:
+    """Complete the profile of numbers from each of their values and how many rows hold it."""
+    values, counts = _arrays(found)
     up_to = np.cumsum(counts)
     ranks = np.ceil(np.array(QUANTILES) * up_to[-1]).astype(int)
     quantiles = values[np.searchsorted(up_to, np.maximum(ranks, 1))].tolist()
@@ -209,13 +237,9 @@ def _by_values(column: ColumnProfile, found: dict[float, int]) -> ColumnProfile:
         }
     )
     edges = bin_edges(told)
-
-    def counted(inner: list[float]) -> list[int]:
-        places = np.searchsorted(inner, values, side="right")
-        return [int(n) for n in np.bincount(places, counts, len(inner) + 1)]
-
-    cells = counted(cell_edges(quantiles))
-    update = {"edges": edges, "counts": counted(edges[1:-1]), "cells": cells}
+    drawn = _counts(values, counts, edges[1:-1])
+    cells = _counts(values, counts, cell_edges(quantiles))
+    update = {"edges": edges, "counts": drawn, "cells": cells}
     return told.model_copy(update=update)
 
 
@@ -243,22 +267,31 @@ def _exponent(column: ColumnProfile) -> int:
 
 
 def _third_pass(
-    connection: duckdb.DuckDBPyConnection, columns: list[ColumnProfile]
+    connection: duckdb.DuckDBPyConnection,
+    columns: list[ColumnProfile],
+    wanted: Mapping[str, list[float]],
+    counted: dict[str, list[int]],
 ) -> list[ColumnProfile]:
-    """Counts between edges of the numbers whose values are many."""
+    """Counts between edges of the numbers whose values are many; those between ``wanted`` edges go
+    to ``counted``."""
     many = {c.name: c for c in columns if c.quantiles and not c.counts}
     if not many:
         return columns
     edges = {name: bin_edges(column) for name, column in many.items()}
-    inner = [sorted({*edges[name][1:-1], *cell_edges(c.quantiles)}) for name, c in many.items()]
-    wanted = ", ".join(between(f"c{place}", whole) for place, whole in enumerate(inner))
+    inner = [
+        sorted({*edges[name][1:-1], *cell_edges(column.quantiles), *wanted.get(name, [])})
+        for name, column in many.items()
+    ]
+    asked = ", ".join(between(f"c{place}", whole) for place, whole in enumerate(inner))
     read = _read({name: column.kind for name, column in many.items()})
-    row = single(connection, f"SELECT {wanted} FROM ({read} FROM data)")
+    row = single(connection, f"SELECT {asked} FROM ({read} FROM data)")
     for (name, column), whole, found in zip(many.items(), inner, row, strict=True):
         counts = coarser(found, whole, edges[name][1:-1])
         cells = coarser(found, whole, cell_edges(column.quantiles))
         update = {"edges": edges[name], "counts": counts, "cells": cells}
         many[name] = column.model_copy(update=update)
+        if name in wanted:
+            counted[name] = coarser(found, whole, wanted[name])
     return [many.get(column.name, column) for column in columns]
 
 
@@ -323,6 +356,11 @@ def cell_edges(quantiles: Sequence[float]) -> list[float]:
         if quantiles.count(value) > 1 or len(quantiles) == 1:
             edges.append(math.nextafter(value, math.inf))
     return edges
+
+
+def fine_edges(column: ColumnProfile) -> list[float]:
+    """Return the inner edges of a column's cells and of its histogram's bins together."""
+    return sorted({*column.edges[1:-1], *cell_edges(column.quantiles)})
 
 
 def between(value: str, inner: Sequence[float]) -> str:

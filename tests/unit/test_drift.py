@@ -13,11 +13,18 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import false_discovery_control, wasserstein_distance
 from sklearn.datasets import load_breast_cancer
 
-from treadle.drift import FALSE_DISCOVERY_RATE, believable, chance, compare, distance
+from treadle.drift import (
+    FALSE_DISCOVERY_RATE,
+    believable,
+    chance,
+    compare,
+    compare_profiled,
+    distance,
+)
 from treadle.errors import DataError
 from treadle.feedback.monitor import _refuse_missing
 from treadle.kinds import kinds_of
-from treadle.profile import profile
+from treadle.profile import profile, profile_and_count
 from treadle.records import ColumnDrift, Kind
 
 quick = settings(deadline=None)
@@ -109,6 +116,9 @@ def compared(parquet: Callable[[pa.Table], Path]) -> Compare:
         with duckdb.connect() as connection:
             connection.read_parquet(str(parquet(now))).create_view("data")
             found = compare(connection, reference.columns, now.num_rows)
+        later, kinds = parquet(now), {c.name: c.kind for c in reference.columns}
+        told, counted = profile_and_count(later, kinds, reference.columns)
+        assert compare_profiled(later, reference.columns, told, counted) == found
         distances = [drift.distance for drift in found]
         assert distances == sorted(distances, reverse=True)
         assert not np.isnan(distances).any()

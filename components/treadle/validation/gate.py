@@ -10,7 +10,7 @@ from treadle import drift
 from treadle.errors import DataError, GateRefused, nearest
 from treadle.kinds import kinds_of
 from treadle.ports import ObjectStore
-from treadle.profile import connected, profile
+from treadle.profile import connected, profile_and_count
 from treadle.records import (
     Check,
     ColumnDrift,
@@ -56,10 +56,11 @@ def run(
     path = store.local(snapshot.data_key)
     inferred, kinds = _kinds(path, target, options, known)
     checks = rules.row_checks(target, options, kinds, inferred, known)
+    before = known.schema.columns if known else []
+    found, counted = profile_and_count(path, kinds, before)
     with connected() as connection:
         connection.read_parquet(str(path)).create_view("snapshot")
-        counts = rules.count(connection, checks)
-        failed = {check: n for check, n in zip(checks, counts, strict=True) if n}
+        failed = rules.count(connection, checks, found)
         hard = {c.words: n for c, n in failed.items() if c.severity is Severity.HARD}
         hard = dict(sorted(hard.items(), key=lambda item: (-item[1], item[0])))
         quarantine.set_aside(connection, list(failed), aside)
@@ -71,9 +72,10 @@ def run(
             raise GateRefused(f"every row was quarantined, none is left: {why}") from error
     _refuse_if_too_few(snapshot, accepted, hard, kept, options)
     good = store.local(accepted.data_key)
-    found = profile(good, kinds)
+    if accepted is not snapshot:
+        found, counted = profile_and_count(good, kinds, before)
     _check_target(found, target)
-    drifts = _compare(good, found, known) if known else []
+    drifts = _compare(good, found, known, counted) if known else []
     findings = _soft(failed, snapshot, found, known) + schema.inspect(found, target, options)
     findings += _leaks(good, found, target, options)
     findings += schema.enforce(found, known, drifts, options, inferred) if known else []
@@ -166,13 +168,13 @@ def _check_target(found: Profile, target: str) -> None:
         )
 
 
-def _compare(path: Path, found: Profile, known: Known) -> list[ColumnDrift]:
+def _compare(
+    path: Path, found: Profile, known: Known, counted: dict[str, list[int]]
+) -> list[ColumnDrift]:
     """Compare the good rows with the champion's table, column by column."""
     now = {column.name: column.kind for column in found.columns}
     shared = [c for c in known.schema.columns if now.get(c.name) is c.kind]
-    with connected() as connection:
-        connection.read_parquet(str(path)).create_view("data")
-        return drift.compare(connection, shared, found.rows)
+    return drift.compare_profiled(path, shared, found, counted)
 
 
 def _soft(

@@ -1,22 +1,54 @@
 """Checks of rows: which rows fail, and why. Each is one SQL condition, so that all of them are
 counted in one pass."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import duckdb
 
 from treadle.kinds import is_identifier
-from treadle.profile import as_number, as_read, as_text, quoted, single, text
-from treadle.records import Check, ColumnProfile, Kind, Severity
+from treadle.profile import NUMERIC, as_number, as_read, as_text, quoted, single, text
+from treadle.records import Check, ColumnProfile, Kind, Profile, Severity
 from treadle.spec import ColumnRule, Validation
 from treadle.validation.schema import Known
+
+Proof = Callable[[ColumnProfile], bool]
+
+
+def _none(column: ColumnProfile) -> bool:
+    return False
+
+
+def _no_null(column: ColumnProfile) -> bool:
+    return column.nulls == 0
+
+
+def _within(low: float | None, high: float | None) -> Proof:
+    """Prove that all numbers lie between two limits."""
+
+    def proof(column: ColumnProfile) -> bool:
+        if column.kind not in NUMERIC or column.minimum is None or column.maximum is None:
+            return False
+        return (low is None or column.minimum >= low) and (high is None or column.maximum <= high)
+
+    return proof
+
+
+def _among(values: Iterable[str]) -> Proof:
+    """Prove that all categories are some of these."""
+    known = frozenset(values)
+
+    def proof(column: ColumnProfile) -> bool:
+        complete = column.kind is Kind.CATEGORY and column.distinct <= len(column.top)
+        return complete and all(share.value in known for share in column.top)
+
+    return proof
 
 
 @dataclass(frozen=True)
 class RowCheck:
     """One check of rows. ``unread`` says that a failing value can't be read: where the row stays,
-    the value is taken for null."""
+    the value is taken for null. ``proof`` says of a column's profile whether no row can fail."""
 
     column: str
     check: Check
@@ -24,6 +56,7 @@ class RowCheck:
     condition: str
     severity: Severity
     unread: bool = False
+    proof: Proof = field(default=_none, compare=False)
 
 
 def row_checks(
@@ -38,8 +71,8 @@ def row_checks(
     checks = [*_target_checks(target, kinds[target])]
     for name, rule in options.columns.items():
         severity = options.severity(Check.RULES, name)
-        for words, condition, unread in _stated(name, rule, kinds[name]):
-            checks.append(RowCheck(name, Check.RULES, words, condition, severity, unread))
+        for words, condition, unread, proof in _stated(name, rule, kinds[name]):
+            checks.append(RowCheck(name, Check.RULES, words, condition, severity, unread, proof))
     for column in known.schema.columns if known else []:
         if column.name in kinds:
             stated = options.columns.get(column.name, ColumnRule()).kind is not None
@@ -56,25 +89,26 @@ def _target_checks(target: str, kind: Kind) -> Iterator[RowCheck]:
         (f"{target} (the target) is null", f"{quoted(target)} IS NULL"),
         (f"{target} (the target) is not a finite {kind}", unread),
     ]:
-        yield RowCheck(target, Check.RULES, words, condition, Severity.HARD)
+        yield RowCheck(target, Check.RULES, words, condition, Severity.HARD, proof=_no_null)
 
 
-def _stated(name: str, rule: ColumnRule, kind: Kind) -> Iterator[tuple[str, str, bool]]:
-    """Yield the words and the condition of each rule that the spec states for a column."""
+def _stated(name: str, rule: ColumnRule, kind: Kind) -> Iterator[tuple[str, str, bool, Proof]]:
+    """Yield the words, the condition and the proof of each rule that the spec states for a column,
+    and whether it is about what can't be read."""
     if rule.kind is not None:
-        yield f"{name} is not a {kind}", _unread(name, kind), True
+        yield f"{name} is not a {kind}", _unread(name, kind), True, _no_null
     if rule.required:
-        yield f"{name} is null", f"{as_read(name, kind)} IS NULL", False
+        yield f"{name} is null", f"{as_read(name, kind)} IS NULL", False, _no_null
     if rule.minimum is not None:
         below = f"{as_number(name, kind)} < {rule.minimum!r}"
-        yield f"{name} is below {rule.minimum:g}", below, False
+        yield f"{name} is below {rule.minimum:g}", below, False, _within(rule.minimum, None)
     if rule.maximum is not None:
         above = f"{as_number(name, kind)} > {rule.maximum!r}"
-        yield f"{name} is above {rule.maximum:g}", above, False
+        yield f"{name} is above {rule.maximum:g}", above, False, _within(None, rule.maximum)
     if rule.allowed is not None:
         allowed = ", ".join(text(value) for value in rule.allowed)
         unknown = f"{as_text(name)} NOT IN ({allowed})" if allowed else f"{as_text(name)} NOTNULL"
-        yield f"{name} is none of the allowed values", unknown, False
+        yield f"{name} is none of the allowed values", unknown, False, _among(rule.allowed)
 
 
 def _unread(name: str, kind: Kind) -> str:
@@ -94,13 +128,15 @@ def _known_checks(column: ColumnProfile, options: Validation, retyped: bool) -> 
         severity = options.severity(Check.OUT_OF_RANGE, name)
         words = f"{name} lies outside {column.minimum:g} to {column.maximum:g}, all seen before"
         outside = f"({value} < {column.minimum!r} OR {value} > {column.maximum!r})"
-        yield RowCheck(name, Check.OUT_OF_RANGE, words, outside, severity)
+        proof = _within(column.minimum, column.maximum)
+        yield RowCheck(name, Check.OUT_OF_RANGE, words, outside, severity, proof=proof)
     if column.top and column.distinct <= len(column.top) and not is_identifier(column):
         value = as_read(name, kind)
         severity = options.severity(Check.NEW_CATEGORY, name)
         seen = ", ".join(text(share.value) for share in column.top)
         words = f"{name} is a value never seen before"
-        yield RowCheck(name, Check.NEW_CATEGORY, words, f"{value} NOT IN ({seen})", severity)
+        unseen, proof = f"{value} NOT IN ({seen})", _among(share.value for share in column.top)
+        yield RowCheck(name, Check.NEW_CATEGORY, words, unseen, severity, proof=proof)
 
 
 def _time_checks(target: str, options: Validation, kinds: Mapping[str, Kind]) -> Iterator[RowCheck]:
@@ -124,7 +160,15 @@ def _time_checks(target: str, options: Validation, kinds: Mapping[str, Kind]) ->
         yield RowCheck(name, Check.AFTER_PREDICTION, words, later, severity)
 
 
-def count(connection: duckdb.DuckDBPyConnection, checks: list[RowCheck]) -> list[int]:
-    """Return how many rows of the view ``snapshot`` fail each check, in one pass."""
-    wanted = ", ".join(f"count(*) FILTER ({check.condition})" for check in checks)
-    return [int(n) for n in single(connection, f"SELECT {wanted} FROM snapshot")]
+def count(
+    connection: duckdb.DuckDBPyConnection, checks: Sequence[RowCheck], found: Profile
+) -> dict[RowCheck, int]:
+    """Return the checks that rows of the view ``snapshot`` fail, and how many do. ``found`` is its
+    profile: what that proves isn't counted; the rest is, in one pass."""
+    columns = {column.name: column for column in found.columns}
+    unproven = [check for check in checks if not check.proof(columns[check.column])]
+    if not unproven:
+        return {}
+    wanted = ", ".join(f"count(*) FILTER ({check.condition})" for check in unproven)
+    counts = single(connection, f"SELECT {wanted} FROM snapshot")
+    return {check: int(n) for check, n in zip(unproven, counts, strict=True) if n}
