@@ -393,6 +393,9 @@ class Lineage(Record):
         default=None, description="key of the whole environment's lock in the object store"
     )
     image: str | None = Field(default=None, description="the container image it was made in")
+    champion: str | None = Field(
+        default=None, description="digest of the champion of then, whose schema was enforced"
+    )
     who: str = Field(default="", description="who ran it")
     pages: dict[str, str] = Field(
         default_factory=dict, description="the report's pages: name to key in the object store"

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from treadle import prepared, runtime, snapshots
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.analysis.evaluate import examine
-from treadle.bundle import Bundle
+from treadle.bundle import Bundle, schema_of
 from treadle.errors import ModelError, RegistryError, TreadleError
 from treadle.ports import ObjectStore
 from treadle.preprocessing import prepare
@@ -26,6 +26,7 @@ from treadle.search import UNITS
 from treadle.spec import Spec
 from treadle.training import refit
 from treadle.validation import gate
+from treadle.validation.schema import Known
 
 Say = Callable[[str], None]
 
@@ -112,7 +113,7 @@ def _rebuild(
     """Go through the steps again; return the bundle and the held-out rows."""
     say("validating and preparing")
     validated = gate.run(
-        taken, spec.target, spec.validation, None, own, place / "quarantine.parquet"
+        taken, spec.target, spec.validation, _known(version), own, place / "quarantine.parquet"
     )
     options, seed = spec.training, version.lineage.seed
     split = prepare.run(
@@ -134,6 +135,14 @@ def _rebuild(
     held_out = snapshots.load(split.held_out, own)
     frame = pd.read_parquet(own.local(held_out.data_key))
     return Bundle.at(place / "bundle", runtime.cores()), frame
+
+
+def _known(version: ModelVersion) -> Known | None:
+    """Return the schema that was enforced: the champion's of then."""
+    if version.lineage.champion is None:
+        return None
+    before, signature = schema_of(version.lineage.champion, runtime.object_store())
+    return Known(before, frozenset(signature.names))
 
 
 def _registered(version: ModelVersion) -> Bundle | None:

@@ -76,6 +76,9 @@ def run(
             packages=lineage.packages(),
             environment=lineage.lock(store),
             image=image,
+            champion=next(
+                (v.digest for v in former if v.version == evaluation.champion_version), None
+            ),
             who=lineage.who(),
             pages=lineage.pages(files, store),
         ),
