@@ -56,6 +56,9 @@ bench-main: .venv/installed ## Measure the main job on a fresh clone against its
 .PHONY: bench-registry
 bench-registry: .venv/installed ## Measure the registry at 10,000 models beside MLflow's client
 	$(BIN)/python benchmarks/registry.py
+.PHONY: bench-serving
+bench-serving: .venv/installed ## Measure the model server beside its peers
+	$(BIN)/python benchmarks/serving.py $(ARGUMENTS)
 
 .PHONY: bench-tables
 bench-tables: .venv/installed ## Measure the handling of tables beside other tools

@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 
 from treadle.bundle import Bundle, Output
-from treadle.encoding import Column
 from treadle.errors import DataError
 from treadle.records import Signature
 
@@ -56,8 +55,3 @@ def check_columns(bundle: Bundle, columns: Sequence[str], table: str, model: str
 def _listed(names: Sequence[str], most: int = 20) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def taken(columns: dict[str, Column], rows: np.ndarray) -> dict[str, Column]:
-    """Return some rows of encoded columns."""
-    return {name: column[rows] for name, column in columns.items()}

@@ -1,56 +1,69 @@
-"""Score a table with the champion, batch by batch in flat memory, by the code that serves it."""
+"""Score a table with the champion, batch by batch in flat memory, by the code that serves it.
+
+Rows that don't fit the model's signature are set aside, with their reasons, in a file beside the
+output: ``scored.parquet`` has ``scored.rejects.parquet``.
+"""
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from treadle import runtime, snapshots
+from treadle import runtime, scoring, snapshots
 from treadle.bundle import Bundle
+from treadle.encoding import Fault
 from treadle.errors import DataError, check_output, output_fault
 from treadle.ingestion import sources
-from treadle.signature import arrays, encode_frame
+from treadle.signature import RowErrors, read_frame
 from treadle.spec import Source
 from treadle.writing import written_aside
 
 BATCH_ROWS = 50_000
+# What a rejected row gets: its position in the table, from 0, and what is wrong with it.
+ROW, REASON = "rejected_row", "rejected_because"
 
 
 def score(name: str, table: str, out: Path | None) -> dict[str, Any]:
-    """Write the table with its predictions to ``out`` (CSV on stdout for None). ``out`` appears
-    whole or not at all. Raises DataError for rows that don't fit the model's signature."""
+    """Write the table with its predictions to ``out`` (CSV on stdout for None), whole or not at
+    all. Rows that don't fit go to a file beside it; with stdout they raise RowErrors. Raises
+    DataError for a table that lacks columns."""
     if out is not None:
         check_output(out, (".parquet", ".csv"))
     version, bundle = runtime.serving_champion(name)
-    rows = 0
-    source = Source.model_validate(table)
-    with sources.opened(source) as relation:
-        missing = [f for f in bundle.signature.names if f not in relation.columns]
-        if missing:
-            raise DataError(
-                f"{table} lacks columns that {name} reads: {_listed(missing)} (it has "
-                f"{_listed(relation.columns)})"
-            )
+    with sources.opened(Source.model_validate(table)) as relation:
+        scoring.check_columns(bundle, relation.columns, table, name)
         reader = relation.to_arrow_reader(BATCH_ROWS)
-        schema = _schema(reader.schema, bundle)
-        _check_schema(schema, table, out)
-        with _writer(out, schema) as writer:
-            for batch in _batches(reader, table):
-                writer.write_batch(_scored(batch, bundle, schema))
-                rows += batch.num_rows
-    return {"model": name, "version": version.version, "digest": version.digest, "rows": rows,
-            "output": None if out is None else str(out)}  # fmt: skip
+        schema = scoring.with_predictions(reader.schema, bundle.signature, table)
+        _check_nested(reader.schema, table, out)
+        try:
+            with _Output(out, schema) as output:
+                for batch in _batches(reader, table):
+                    output.take(batch, bundle)
+        except OSError as error:
+            if out is None:
+                raise
+            raise output_fault(out, error) from error
+    return {
+        "model": name,
+        "version": version.version,
+        "digest": version.digest,
+        "rows": output.rows,
+        "rejected": output.rejected,
+        "output": None if out is None else str(out),
+        "rejects": str(rejects_beside(out)) if out and output.rejected else None,
+    }
 
 
-def _listed(names: Sequence[str], most: int = 20) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def rejects_beside(out: Path) -> Path:
+    """Return where the rejects of an output go."""
+    return out.with_name(f"{out.stem}.rejects{out.suffix}")
 
 
 def _batches(reader: pa.RecordBatchReader, table: str) -> Iterator[pa.RecordBatch]:
@@ -61,47 +74,69 @@ def _batches(reader: pa.RecordBatchReader, table: str) -> Iterator[pa.RecordBatc
         raise snapshots.unreadable(error, table) from error
 
 
-def _check_schema(schema: pa.Schema, table: str, out: Path | None) -> None:
-    """Raise DataError where the output can't hold the table's columns beside the prediction's."""
-    twice = [name for name in schema.names if schema.names.count(name) > 1]
-    if twice:
-        raise DataError(f"{table} has a column {twice[0]!r} already, which the prediction needs: "
-                        "give it another name")  # fmt: skip
+def _check_nested(schema: pa.Schema, table: str, out: Path | None) -> None:
+    """Raise DataError where the output can't hold the table's columns."""
     nested = [f.name for f in schema if pa.types.is_nested(f.type)]
     if nested and (out is None or out.suffix == ".csv"):
         raise DataError(f"column {nested[0]!r} of {table} is a list or a structure, which CSV "
                         "can't hold: name a .parquet file with -o")  # fmt: skip
 
 
-def _schema(schema: pa.Schema, bundle: Bundle) -> pa.Schema:
-    if not bundle.signature.task.is_classification:
-        return schema.append(pa.field("prediction", pa.float64()))
-    schema = schema.append(pa.field("prediction", pa.string()))
-    for label in bundle.signature.classes:
-        schema = schema.append(pa.field(f"probability_{label}", pa.float64()))
-    return schema
+class _Output:
+    """Where scored rows go, and beside it, once there are any, the rejects."""
 
+    def __init__(self, out: Path | None, schema: pa.Schema) -> None:
+        self._out, self._schema = out, schema
+        self._files = ExitStack()
+        self._rejects: Any = None
+        self.rows = self.rejected = 0
 
-def _scored(batch: pa.RecordBatch, bundle: Bundle, schema: pa.Schema) -> pa.RecordBatch:
-    output = bundle.model.output(arrays(encode_frame(batch.to_pandas(), bundle.signature)))
-    columns = list(batch.columns)
-    if bundle.signature.task.is_classification:
-        labels = [bundle.signature.classes[code] for code in output.argmax(axis=1)]
-        columns += [pa.array(labels), *(pa.array(c.astype("float64")) for c in output.T)]
-    else:
-        columns.append(pa.array(output.astype("float64")))
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+    def __enter__(self) -> "_Output":
+        self._scored = self._writer(self._out, self._schema)
+        return self
 
+    def __exit__(self, *fault: Any) -> None:
+        self._files.__exit__(*fault)
+        if fault[0] is None and self._out is not None and not self.rejected:
+            # Those of an earlier run would be taken for this one's.
+            rejects_beside(self._out).unlink(missing_ok=True)
 
-@contextmanager
-def _writer(out: Path | None, schema: pa.Schema) -> Iterator[Any]:
-    if out is None:
-        with pacsv.CSVWriter(sys.stdout.buffer, schema) as writer:
-            yield writer
-        return
-    kind = pq.ParquetWriter if out.suffix == ".parquet" else pacsv.CSVWriter
-    try:
-        with written_aside(out) as aside, kind(aside, schema) as writer:
-            yield writer
-    except OSError as error:
-        raise output_fault(out, error) from error
+    def _writer(self, path: Path | None, schema: pa.Schema) -> Any:
+        if path is None:
+            return self._files.enter_context(pacsv.CSVWriter(sys.stdout.buffer, schema))
+        kind = pq.ParquetWriter if path.suffix == ".parquet" else pacsv.CSVWriter
+        aside = self._files.enter_context(written_aside(path))
+        return self._files.enter_context(kind(aside, schema))
+
+    def take(self, batch: pa.RecordBatch, bundle: Bundle) -> None:
+        """Score a batch."""
+        columns, faults = read_frame(batch.to_pandas(), bundle.signature)
+        if faults:
+            good = self._reject(batch, faults)
+            columns = {name: column[good] for name, column in columns.items()}
+            batch = batch.take(pa.array(good))
+        if batch.num_rows:
+            predicted = scoring.prediction_columns(bundle.model.output(columns), bundle.signature)
+            whole = pa.RecordBatch.from_arrays([*batch.columns, *predicted], schema=self._schema)
+            self._scored.write_batch(whole)
+        self.rows += batch.num_rows
+
+    def _reject(self, batch: pa.RecordBatch, faults: list[Fault]) -> Any:
+        """Set the rows at fault aside; return the positions of the others."""
+        begin = self.rows + self.rejected
+        if self._out is None:
+            raise RowErrors([(begin + row, name, why) for row, name, why in sorted(faults)])
+        reasons: dict[int, list[str]] = {}
+        for row, name, why in sorted(faults):
+            reasons.setdefault(row, []).append(f"{name}: {why}")
+        rows = np.array(list(reasons))
+        added = pa.schema([*batch.schema, pa.field(ROW, pa.int64()), pa.field(REASON, pa.string())])
+        if self._rejects is None:
+            self._rejects = self._writer(rejects_beside(self._out), added)
+        words = pa.array(["; ".join(found) for found in reasons.values()])
+        bad = batch.take(pa.array(rows))
+        self._rejects.write_batch(
+            pa.RecordBatch.from_arrays([*bad.columns, pa.array(rows + begin), words], schema=added)
+        )
+        self.rejected += len(rows)
+        return np.setdiff1d(np.arange(batch.num_rows), rows)

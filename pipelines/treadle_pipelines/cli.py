@@ -436,6 +436,9 @@ def predict(
     elif out is not None:
         print(f"wrote {summary['rows']:,} predictions of {name} "
               f"version {summary['version']} to {out}")  # fmt: skip
+        if summary["rejected"]:
+            print(f"set {summary['rejected']:,} rows that don't fit aside, with the reasons, in "
+                  f"{summary['rejects']}", file=sys.stderr)  # fmt: skip
 
 
 def _port(text: str) -> int:

@@ -1,0 +1,348 @@
+"""The model server beside its peers: requests a second, tails, swaps, many models, long runs.
+
+    make bench-serving [ARGUMENTS="--home DIR --rounds N --full"]
+
+Needs wrk, whose processor time is in the count: everything runs on this machine. Servers are asked
+in turn, round after round, and the ratios are medians over the rounds, so that what else the
+machine does falls on all alike. Without ``--home`` the flights example is trained first, with
+boosting alone.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import results
+import yaml
+
+from treadle.adapters.filesystem import DirectoryStore
+from treadle.adapters.mlflow_sqlite import SqliteMlflowRegistry
+from treadle.adapters.model_server import free_port
+from treadle.bundle import Bundle, store_bundle
+from treadle.records import ModelVersion, NewVersion
+
+HERE = Path(__file__).parent
+BIN = Path(sys.executable).parent
+PREDICT = "/v1/models/flights/predict"
+SHAPES = [(rows, connections) for rows in (1, 100) for connections in (1, 8, 64)]
+# Against whom, at how many rows: at least so many times their requests a second.
+WANTED = {("bare", 1): 1 / 1.3, ("bare", 100): 1 / 1.3, ("fastapi+sklearn", 1): 20,
+          ("fastapi+sklearn", 100): 1, ("mlflow", 1): 30, ("mlflow", 100): 1}  # fmt: skip
+
+
+def main() -> int:
+    """Measure, print a line a figure, keep the JSON; 1 where a limit isn't reached."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--home", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--full", action="store_true", help="1,000 models, 200,000 requests")
+    given = parser.parse_args()
+    if shutil.which("wrk") is None:
+        sys.exit("wrk isn't there: install it (Debian, Ubuntu: apt-get install wrk)")
+    with tempfile.TemporaryDirectory(prefix="treadle-bench-") as scratch:
+        home = given.home or trained(Path(scratch))
+        place = Path(shutil.copytree(home, Path(scratch) / "home", symlinks=True))
+        figures = measured(place, Path(scratch), given.rounds, given.full)
+    for name, (value, wanted, holds) in figures.items():
+        print(f"{name}: {value:.2f}" + ("" if holds else f"   NOT REACHED (wanted {wanted:.2f})"))
+    print(f"kept as {results.keep('serving', {'figures': figures})}")
+    return int(not all(holds for _, _, holds in figures.values()))
+
+
+Figures = dict[str, tuple[float, float, bool]]
+
+
+def measured(home: Path, scratch: Path, rounds: int, full: bool) -> Figures:
+    """Return every figure: its value, what is wanted, and whether that is reached."""
+    registry = SqliteMlflowRegistry(home / "mlflow.db", home / "mlflow-artifacts")
+    champion = registry.aliased("flights", "champion")
+    assert champion is not None
+    bundle = Bundle.at(home / "objects/bundles" / champion.digest)
+    bodies = {rows: lua(scratch, bundle, rows) for rows in (1, 100)}
+    figures: Figures = {}
+    with ExitStack() as running:
+        servers = {"treadle": running.enter_context(treadle(home, scratch))}
+        servers["bare"] = running.enter_context(bare(bundle, scratch))
+        model = peer_model(home, champion, scratch)
+        servers["fastapi+sklearn"] = running.enter_context(fastapi(model, scratch))
+        servers["mlflow"] = running.enter_context(mlflow(model, scratch))
+        compare(servers, bodies, bundle, scratch, rounds, figures)
+    with treadle(home, scratch) as (url, pid):
+        swap(url, home, registry, champion, bodies[1], figures)
+        soak(url, pid, bodies[1], 200_000 if full else 20_000, figures)
+    many(home, scratch, registry, champion, 1000 if full else 100, figures)
+    return figures
+
+
+def compare(
+    servers: dict[str, tuple[str, int]], bodies: dict[int, Path], bundle: Bundle,
+    scratch: Path, rounds: int, figures: Figures,
+) -> None:  # fmt: skip
+    """Ask all servers in turn, at every shape."""
+    split = {rows: lua(scratch, bundle, rows, "dataframe_records") for rows in (1, 100)}
+    for rows, connections in SHAPES:
+        seen: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
+        for _ in range(rounds):
+            for name, (url, _) in servers.items():
+                body = split[rows] if name == "mlflow" else bodies[rows]
+                found = wrk(url, body, connections, 1.5)
+                assert not found["errors"], (name, found)
+                seen[name].append((found["per_s"], found["p99_s"]))
+        ours = seen["treadle"]
+        shape = f"{rows} row{'s' if rows > 1 else ''}, {connections} connections"
+        for name in list(servers)[1:]:
+            pairs = zip(ours, seen[name], strict=True)
+            number = statistics.median(mine[0] / theirs[0] for mine, theirs in pairs)
+            wanted = WANTED[name, rows]
+            figures[f"ratio requests/s ({shape}) vs {name}"] = (number, wanted, number >= wanted)
+        if connections == 8:
+            pairs = zip(ours, seen["bare"], strict=True)
+            number = statistics.median(mine[1] / theirs[1] for mine, theirs in pairs)
+            figures[f"ratio p99 ({shape}) vs bare"] = (number, 2.0, number <= 2.0)
+
+
+def swap(
+    url: str, home: Path, registry: SqliteMlflowRegistry, champion: ModelVersion, body: Path,
+    figures: Figures,
+) -> None:  # fmt: skip
+    """Move the champion back and forth under load."""
+    second = rebuilt(home, registry, champion)
+    done = threading.Event()
+
+    def move() -> None:
+        number = champion.version
+        while not done.wait(1.5):
+            number = second if number == champion.version else champion.version
+            registry.set_alias("flights", "champion", number)
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    found = wrk(url, body, 8, 8)
+    done.set()
+    thread.join()
+    registry.set_alias("flights", "champion", champion.version)
+    figures["failed requests while the champion moved"] = (found["errors"], 0, not found["errors"])
+
+
+def rebuilt(home: Path, registry: SqliteMlflowRegistry, champion: ModelVersion) -> int:
+    """Register the same model in a bundle of its own; return its version."""
+    directory = home / "rebuilt"
+    shutil.copytree(home / "objects/bundles" / champion.digest, directory)
+    with (directory / "reference.json").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    bundle = Bundle.at(directory)
+    source = store_bundle(bundle, DirectoryStore(home / "objects"))
+    fields = {name: getattr(champion, name) for name in NewVersion.model_fields}
+    new = NewVersion(**{**fields, "digest": bundle.digest, "source": source})
+    return registry.register(new, {}).version
+
+
+def soak(url: str, pid: int, body: Path, requests: int, figures: Figures) -> None:
+    """Ask for long; memory must stay where it is after the first tenth."""
+    wrk(url, body, 8, 5)
+    before, asked = resident(pid), 0
+    while asked < requests:
+        found = wrk(url, body, 8, 10)
+        assert not found["errors"], found
+        asked += int(found["requests"])
+    number = resident(pid) / before
+    figures[f"memory after {requests:,} more requests, times"] = (number, 1.15, number <= 1.15)
+
+
+def many(
+    home: Path, scratch: Path, registry: SqliteMlflowRegistry, champion: ModelVersion, count: int,
+    figures: Figures,
+) -> None:  # fmt: skip
+    """One server with many models: its memory, and what a warm one's tail is beside one alone."""
+    fields = {name: getattr(champion, name) for name in NewVersion.model_fields}
+    names = [f"flights-{number}" for number in range(count)]
+    for name in names:
+        registry.register(NewVersion(**{**fields, "name": name}), {})
+        registry.set_alias(name, "champion", 1)
+    bundle = Bundle.at(home / "objects/bundles" / champion.digest)
+    body = lua(scratch, bundle, 1)
+    row = json.dumps({"rows": bundle.golden[0][-1:]}).encode()
+    with treadle(home, scratch, TREADLE_SERVER_MEMORY_MIB="4096") as (url, pid):
+        alone = [wrk(url, body, 8, 2)["p99_s"] for _ in range(3)]
+        for name in names:
+            ask(url.replace("/flights/", f"/{name}/"), row)
+        among = [wrk(url, body, 8, 2)["p99_s"] for _ in range(3)]
+        gib = resident(pid) / 2**30
+    limit = 2.0 * count / 1000 + 0.3
+    figures[f"memory with {count + 1} models, GiB"] = (gib, limit, gib <= limit)
+    number = statistics.median(among) / statistics.median(alone)
+    figures[f"ratio p99 of a warm model among {count} vs alone"] = (number, 1.5, number <= 1.5)
+
+
+def wrk(url: str, body: Path, connections: int, seconds: float) -> dict[str, float]:
+    """Ask for a while; return requests, requests a second, the tail and errors."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency",
+               "-s", str(body), url]  # fmt: skip
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
+    broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+)", said)
+    tail = re.search(r"99%\s+([\d.]+)(us|ms|s)\n", said)
+    assert tail, said
+    unit = {"us": 1e-6, "ms": 1e-3, "s": 1.0}[tail[2]]
+    return {
+        "requests": float(re.search(r"(\d+) requests in", said)[1]),  # type: ignore[index]
+        "per_s": float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1]),  # type: ignore[index]
+        "p99_s": float(tail[1]) * unit,
+        "errors": float(bad[1] if bad else 0) + sum(map(float, broken.groups() if broken else [])),
+    }
+
+
+def lua(scratch: Path, bundle: Bundle, rows: int, key: str = "rows") -> Path:
+    """Write the request that wrk sends."""
+    known = bundle.golden[0][1:]
+    body = json.dumps({key: (known * rows)[:rows]})
+    path = scratch / f"{key}-{rows}.lua"
+    path.write_text(
+        'wrk.method = "POST"\nwrk.headers["content-type"] = "application/json"\n'
+        f"wrk.body = {json.dumps(body)}\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+@contextmanager
+def served(
+    command: list[str], port: int, path: str, scratch: Path, environment: dict[str, str]
+) -> Iterator[tuple[str, int]]:
+    """Run a server; yield the address of its predictions, and the process that answers."""
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("TREADLE_")}
+    with (scratch / f"{port}.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, env=plain | environment, stdout=log, stderr=log, cwd=HERE / "peers"
+        )
+    try:
+        await_port(port, process, scratch)
+        yield f"http://127.0.0.1:{port}{path}", worker(process.pid)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def await_port(port: int, process: "subprocess.Popen[bytes]", scratch: Path) -> None:
+    """Wait until a server answers anything at all."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=5)
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                sys.exit((scratch / f"{port}.log").read_text(errors="replace")[-2000:])
+            time.sleep(0.3)
+
+
+def worker(pid: int) -> int:
+    """Return the largest process of a server: the one that answers."""
+    process = psutil.Process(pid)
+    everyone = [process, *process.children(recursive=True)]
+    return int(max(everyone, key=lambda one: one.memory_info().rss).pid)
+
+
+def treadle(home: Path, scratch: Path, **settings: str) -> Any:
+    """Run Treadle's server as it comes: prediction log, metrics and all."""
+    port = free_port()
+    command = [sys.executable, "-m", "treadle_serving", "--port", str(port)]
+    return served(command, port, PREDICT, scratch, {"TREADLE_HOME": str(home), **settings})
+
+
+def bare(bundle: Bundle, scratch: Path) -> Any:
+    """Run peers/bare.py."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "bare:app", "--port", str(port),
+               "--log-level", "warning"]  # fmt: skip
+    place = str(bundle.files["model.onnx"].parent)
+    return served(command, port, "/", scratch, {"BUNDLE": place})
+
+
+def fastapi(model: Path, scratch: Path) -> Any:
+    """Run peers/fastapi_sklearn.py."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "fastapi_sklearn:app", "--port", str(port),
+               "--log-level", "warning"]  # fmt: skip
+    return served(command, port, "/predict", scratch, {"MODEL": str(model)})
+
+
+def mlflow(model: Path, scratch: Path) -> Any:
+    """Run ``mlflow models serve`` with the same pipeline."""
+    import joblib
+    import mlflow.sklearn
+
+    place = scratch / "mlflow-model"
+    mlflow.sklearn.save_model(joblib.load(model), str(place), serialization_format="cloudpickle")
+    port = free_port()
+    command = [str(BIN / "mlflow"), "models", "serve", "-m", str(place), "--env-manager", "local",
+               "--port", str(port)]  # fmt: skip
+    environment = {"PATH": f"{BIN}:{os.environ['PATH']}", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return served(command, port, "/invocations", scratch, environment)
+
+
+def peer_model(home: Path, champion: ModelVersion, scratch: Path) -> Path:
+    """Fit what the peers serve: the same columns and rounds of boosting, the plain way."""
+    import joblib
+    import pandas as pd
+    from sklearn.compose import make_column_transformer
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    data = home / "objects" / champion.lineage.snapshot.data_key
+    signature = champion.signature
+    frame = pd.read_parquet(data).dropna(subset=[signature.target]).head(50_000)
+    kinds = {kind: [f.name for f in signature.features if f.kind == kind]
+             for kind in ("number", "category")}  # fmt: skip
+    encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False, max_categories=50)
+    transformer = make_column_transformer(
+        (encoder, kinds["category"]), ("passthrough", kinds["number"])
+    )
+    pipeline = make_pipeline(transformer, HistGradientBoostingRegressor(max_iter=100))
+    wanted = [*kinds["category"], *kinds["number"]]
+    joblib.dump(pipeline.fit(frame[wanted], frame[signature.target]), scratch / "peer.joblib")
+    return scratch / "peer.joblib"
+
+
+def trained(scratch: Path) -> Path:
+    """Run the flights example with boosting alone; return its home."""
+    spec = yaml.safe_load((HERE.parent / "examples/flights/flights.yaml").read_text("utf-8"))
+    spec["training"] = {"trials": 1, "families": ["hist_gradient_boosting"]}
+    path = scratch / "flights.yaml"
+    path.write_text(yaml.safe_dump(spec), encoding="utf-8")
+    home = scratch / "trained"
+    subprocess.run([BIN / "treadle", "run", path, "--home", home], check=True)
+    return home
+
+
+def ask(url: str, body: bytes) -> None:
+    """Send one request."""
+    headers = {"content-type": "application/json"}
+    asked = urllib.request.Request(url, data=body, headers=headers)  # noqa: S310 - our own
+    urllib.request.urlopen(asked, timeout=60)  # noqa: S310
+
+
+def resident(pid: int) -> float:
+    """Return a process's resident bytes."""
+    return float(psutil.Process(pid).memory_info().rss)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
