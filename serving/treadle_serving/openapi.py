@@ -100,7 +100,7 @@ def _responses(content: dict[str, Any], faults: tuple[int, ...]) -> dict[str, An
 
 
 def _schemas() -> dict[str, Any]:
-    row = {"type": "object", "additionalProperties": True,
+    row = {"type": "object", "additionalProperties": _VALUE,
            "description": "column: value; one left out is null, others are ignored"}  # fmt: skip
     answer = _object(
         {"id": _TEXT, "prediction": {"type": ["number", "string", "null"]},

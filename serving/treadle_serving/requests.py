@@ -6,6 +6,7 @@ import itertools
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -22,6 +23,7 @@ Headers = Mapping[bytes, bytes]
 
 # A client that hasn't sent its whole body after so long is let go.
 BODY_S = 30.0
+DISCARD_S = 5.0
 # Bodies under way may take so much memory together.
 MOST_BUFFERED_BYTES = 256 * 2**20
 JSON = b"application/json"
@@ -106,6 +108,7 @@ class Bodies:
         """Return the whole body."""
         announced = headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced) > self._most_bytes:
+            await _discard(receive)
             raise self._too_large()
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise WrongType("send the body as it is: a content-encoding is not taken")
@@ -138,6 +141,8 @@ class Bodies:
                 size += len(part)
                 self._buffered += len(part)
                 if size > self._most_bytes:
+                    parts.clear()
+                    await _discard(receive)
                     raise self._too_large()
                 if self._buffered > MOST_BUFFERED_BYTES:
                     raise Busy("too many large requests are under way: try again in a moment")
@@ -148,6 +153,16 @@ class Bodies:
     def _too_large(self) -> TooLarge:
         mib = self._most_bytes // 2**20
         return TooLarge(f"the body is larger than {mib} MiB: send fewer rows at once")
+
+
+async def _discard(receive: Receive) -> None:
+    """Let a client send on for a moment: one that is cut off in the middle never reads why."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_S):
+            while (message := await receive()).get("more_body"):
+                pass
+            if message["type"] == "http.disconnect":
+                raise Gone
 
 
 def parse(body: bytes) -> Any:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from treadle.records import Signature
 from treadle_serving import metrics, open_inference, openapi
-from treadle_serving.models import CHAMPION, Served
+from treadle_serving.models import CHAMPION, Served, UnknownModel
 from treadle_serving.requests import Gone
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ def application(app: "App") -> Starlette:
             route(f"{path}/ready", open_inference.is_ready),
             route(f"{path}/infer", open_inference.infer, "POST"),
         ]
+    # Answered before it comes here, but for other methods and for versions beyond all numbers.
+    for path in ("/v1/models/{name}", "/v1/models/{name}/versions/{version:int}"):
+        routes.append(route(f"{path}/predict", no_such_version, "POST"))
     return Starlette(routes=routes, exception_handlers={HTTPException: _in_words})
 
 
@@ -89,6 +92,12 @@ def as_json(content: Any, status: int = 200, headers: dict[str, str] | None = No
     """Return a JSON answer."""
     body = orjson.dumps(content)
     return Response(body, status, headers, media_type="application/json")
+
+
+async def no_such_version(app: "App", request: Request) -> Response:
+    """Refuse a version that can't be."""
+    name, number = request.path_params["name"], request.path_params["version"]
+    raise UnknownModel(f"{name} has no version {number}")
 
 
 async def page(app: "App", request: Request) -> Response:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from chromium import CHROMIUM, browser
 from conftest import (
     Finished,
     Server,
@@ -111,6 +112,25 @@ def test_an_unknown_model_is_answered_with_the_nearest(server: Server) -> None:
     status, answer = server.predict("wind", [{}])
     assert status == 404
     assert "did you mean 'wine'" in answer["error"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium isn't installed")
+def test_a_person_tries_a_model_on_the_page(
+    server: Server, rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    wanted = server.predict("wine", rows[-1:])[1]["predictions"][0]
+    with browser(tmp_path) as page:
+        page.open(f"{server.url}/")
+        page.wait_for("document.querySelector('#models button')?.textContent === 'try it'")
+        page.run("document.querySelector('#models button').click()")
+        page.wait_for("document.querySelectorAll('#try form input').length")
+        assert page.run("document.querySelectorAll('#try form input').length") == 13
+        page.run("document.querySelector('#try form button').click()")
+        shown = page.wait_for("document.querySelector('#answer').innerText")
+        assert shown.splitlines()[0] == wanted["prediction"]
+        assert "what it is owed to" in shown
+        page.open(f"{server.url}/docs")
+        page.wait_for("document.body?.innerText.includes('/v1/models/{name}/predict')")
 
 
 def test_health_and_metrics_are_there(server: Server) -> None:

@@ -115,7 +115,9 @@ def test_paths_methods_types_and_sizes_that_are_not_taken(tmp_path: Path) -> Non
     server = Running(tmp_path, server_body_mib=1)
     assert server.get("/nothing").status_code == 404
     wrong = server.get(PREDICT)
-    assert (wrong.status_code, "POST" in wrong.text) == (404, False)
+    assert (wrong.status_code, "use POST" in wrong.text) == (405, True)
+    far = server.post("/v1/models/sum/versions/12345678901/predict", json={"rows": [ROW]})
+    assert (far.status_code, far.json()["error"]) == (404, "sum has no version 12345678901")
     assert server.post("/v1/models").status_code == 405
     assert server.post("/v1/models/sun/predict", json={"rows": [ROW]}).status_code == 404
     assert "'sum'" in server.post("/v1/models/sun/predict", json={"rows": [ROW]}).text
