@@ -68,6 +68,10 @@ bench-tables: .venv/installed ## Measure the handling of tables beside other too
 lock: .venv/installed ## Lock what pyproject.toml asks for, keeping the versions that fit
 	scripts/lock
 
+.PHONY: lock-peers
+lock-peers: .venv/installed ## Lock the environments of the benchmarks' peers
+	scripts/lock-peers
+
 .PHONY: upgrade
 upgrade: .venv/installed ## Lock the newest versions that fit together
 	scripts/lock --upgrade

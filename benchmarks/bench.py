@@ -102,6 +102,16 @@ class Bench:
             duckdb.sql(_GENERATED.format(rows=rows)).write_csv(str(path))
         return path
 
+    def generated_parquet(self, rows: int, seed: int = 0) -> Path:
+        """The generated columns as Parquet; another ``seed`` gives other rows of the same kind."""
+        import duckdb
+
+        path = self.scratch / f"generated-{rows}-{seed}.parquet"
+        if not path.exists():
+            drawn = _GENERATED.replace("hash(i", f"hash(i + {seed * rows}").format(rows=rows)
+            duckdb.sql(drawn).write_parquet(str(path), compression="zstd")
+        return path
+
     def run(
         self, part: str, work: str, *arguments: object, python: str | None = None, times: int = 1
     ) -> Run:
@@ -138,21 +148,24 @@ def _run(part: str, work: str, arguments: tuple[object, ...], python: str) -> Ru
     return Run(json.loads(lines[-1])["seconds"], used.ru_maxrss * unit / 2**20)
 
 
-def peer(name: str, *packages: str) -> str:
-    """Return the Python of an environment that has ``packages``, made where there is none."""
-    wanted = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:8]
+def peer(name: str) -> str:
+    """Return the Python of an environment that holds what ``peers/NAME.lock`` says, made where
+    there is none."""
+    lock = HERE / "peers" / f"{name}.lock"
+    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()[:8]
     place = PEERS / f"{name}-{wanted}"
     python, ready = place / "bin" / "python", place / "ready"
     if not ready.exists():
         uv = str(Path(sys.executable).with_name("uv"))
-        print(f"installing {' '.join(packages)} into {place}", file=sys.stderr)
+        print(f"installing {lock.name} into {place}", file=sys.stderr)
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         subprocess.run(
             [uv, "venv", "--quiet", "--clear", "--python", version, str(place)], check=True
         )
         subprocess.run(
-            [uv, "pip", "install", "--quiet", "--python", str(python), *packages], check=True
-        )
+            [uv, "pip", "install", "--quiet", "--require-hashes", "--compile-bytecode", "--python",
+             str(python), "-r", str(lock)], check=True
+        )  # fmt: skip
         ready.touch()
     return str(python)
 

@@ -1,0 +1,270 @@
+"""Profile and validation of a table beside pandera, Great Expectations and ydata-profiling, and
+drift beside Evidently, each from the same Parquet files.
+
+pandera checks the types, the nulls, the range of every number and the values of every category with
+few; Great Expectations these, distinct values and means (its quantiles and distributions fail on
+numpy's booleans). ydata-profiling profiles and checks nothing, once as it comes and once with its
+minimal report. Treadle does both, compares distributions, and looks for leaks too.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from bench import Bench, Ratio, peer, times_faster, times_slower, work
+
+VALIDATION_FASTER, DRIFT_FASTER, AS_FAST = 10.0, 20.0, 1.0
+LARGE = 10_000_000
+FEW = 40
+
+
+def measure(bench: Bench) -> Iterator[Ratio]:
+    """Flights against every peer; 10 million generated rows against pandera, and in the large size
+    against all."""
+    flights, target = bench.flights_parquet("arr_delay IS NOT NULL"), "arr_delay"
+    halves = [bench.flights_parquet(f"month {sign} 6") for sign in ("<=", ">")]
+    yield from _validation(bench, "flights", flights, target, 3, peers=_CHECKERS)
+    yield from _drift(bench, "flights", *halves, times=3)
+    large = bench.generated_parquet(LARGE)
+    # Its report as it comes needs more memory than 10 million rows leave.
+    some = {name: limit for name, limit in _CHECKERS.items() if name != "ydata-profiling"}
+    few = some if bench.full else {"pandera": AS_FAST}
+    yield from _validation(bench, "10 million rows", large, "score", 1, peers=few)
+    if bench.full:
+        later = bench.generated_parquet(LARGE, seed=7)
+        yield from _drift(bench, "10 million rows", large, later, times=1)
+
+
+_CHECKERS = {
+    "pandera": AS_FAST,
+    "great-expectations": VALIDATION_FASTER,
+    "ydata-profiling": VALIDATION_FASTER,
+    "ydata-profiling, minimal": 0.0,
+}
+
+
+def _validation(
+    bench: Bench, data: str, table: Path, target: str, times: int, peers: dict[str, float]
+) -> Iterator[Ratio]:
+    facts = _facts(table, target)
+    ours = bench.run("checks", "validate", table, target, facts, times=times)
+    for name, limit in peers.items():
+        python = peer(name.partition(",")[0])
+        theirs = bench.run("checks", name, table, facts, python=python, times=times)
+        measure = f"profile and validation, {data}"
+        if name == "pandera":
+            yield times_slower(measure, ours, "pandera's checks alone", theirs, limit)
+        else:
+            yield times_faster(measure, ours, name, theirs, limit)
+
+
+def _drift(bench: Bench, data: str, was: Path, now: Path, times: int) -> Iterator[Ratio]:
+    theirs = bench.run("checks", "evidently", was, now, python=peer("evidently"), times=times)
+    ours = bench.run("checks", "drift", was, now, times=times)
+    yield times_faster(f"drift, {data}", ours, "evidently", theirs, DRIFT_FASTER)
+    whole = bench.run("checks", "profile_and_drift", was, now, times=times)
+    measure = f"drift and the reference's profile, {data}"
+    yield times_faster(measure, whole, "evidently", theirs, DRIFT_FASTER)
+
+
+def _facts(table: Path, target: str) -> Path:
+    """Write what holds of a table, for everyone to check: by column its nulls, range, values and
+    how they are spread."""
+    import pyarrow.parquet as pq
+
+    from treadle.kinds import kinds_of
+    from treadle.profile import profile
+
+    facts = {}
+    for column in profile(table, kinds_of(pq.read_schema(table), {})).columns:
+        fact: dict[str, object] = {"null_share": column.null_share, "distinct": column.distinct}
+        if column.kind == "number":
+            fact |= {"range": (column.minimum, column.maximum), "mean": column.mean}
+        elif column.distinct <= FEW and column.kind == "category":
+            fact["values"] = {share.value: share.count for share in column.top}
+        facts[column.name] = fact
+    facts.pop(target)
+    path = table.with_suffix(".facts.json")
+    path.write_text(json.dumps(facts))
+    return path
+
+
+# Treadle
+
+
+def validate(table: str, target: str, facts: str) -> float:
+    """The whole gate: the same rules, the profile, drift from the champion's table, leaks."""
+    from treadle import snapshots
+    from treadle.adapters.filesystem import DirectoryStore
+    from treadle.kinds import kinds_of
+    from treadle.profile import profile
+    from treadle.records import Column, Snapshot
+    from treadle.spec import Validation
+    from treadle.validation import gate
+    from treadle.validation.schema import Known
+
+    schema = snapshots.schema_of(Path(table))
+    known = profile(Path(table), kinds_of(schema, {}))
+    rules = {}
+    for name, fact in json.loads(Path(facts).read_text()).items():
+        low, high = fact.get("range", (None, None))
+        rules[name] = {
+            "kind": kinds_of(schema, {})[name],
+            "required": fact["null_share"] == 0,
+            "minimum": low,
+            "maximum": high,
+            "allowed": list(fact["values"]) if "values" in fact else None,
+        }
+    options = Validation.model_validate({"columns": rules})
+    with TemporaryDirectory(prefix="treadle-bench-") as place:
+        store = DirectoryStore(Path(place))
+        columns = [Column(name=field.name, type=str(field.type)) for field in schema]
+        taken = Snapshot(digest="0", rows=known.rows, columns=columns, size_bytes=0, source=table)
+        store.put_file(taken.data_key, Path(table))
+        started = time.perf_counter()
+        found = gate.run(
+            taken, target, options, Known(known, frozenset(rules)), store, Path(place) / "aside"
+        )
+        seconds = time.perf_counter() - started
+    assert not found.quarantined, found.quarantined
+    return seconds
+
+
+def drift(was: str, now: str) -> float:
+    """Drift of every column from a profile, as a model carries one."""
+    return _drifted(was, now, timed_profile=False)
+
+
+def profile_and_drift(was: str, now: str) -> float:
+    """Drift of every column between two files."""
+    return _drifted(was, now, timed_profile=True)
+
+
+def _drifted(was: str, now: str, timed_profile: bool) -> float:
+    import pyarrow.parquet as pq
+    import scipy.stats  # noqa: F401 - imports are not the work
+
+    from treadle.drift import compare
+    from treadle.kinds import kinds_of
+    from treadle.profile import connected, profile
+
+    kinds = kinds_of(pq.read_schema(was), {})
+    started = time.perf_counter()
+    reference = profile(Path(was), kinds)
+    profiled = time.perf_counter()
+    with connected() as connection:
+        connection.read_parquet(now).create_view("data")
+        found = compare(connection, reference.columns, pq.read_metadata(now).num_rows)
+    assert len(found) == sum(kind != "time" for kind in kinds.values())
+    return time.perf_counter() - (started if timed_profile else profiled)
+
+
+# The others
+
+
+def pandera(table: str, facts: str) -> float:
+    """A schema of the same facts, held against the whole frame, every failure asked for."""
+    import pandas as pd
+    import pandera.pandas as pa
+
+    known = json.loads(Path(facts).read_text())
+    types = pd.read_parquet(table).dtypes
+    columns = {}
+    for name, fact in known.items():
+        checks = []
+        if "range" in fact:
+            checks.append(pa.Check.in_range(*fact["range"]))
+        if "values" in fact:
+            checks.append(pa.Check.isin(list(fact["values"])))
+        columns[name] = pa.Column(types[name], checks, nullable=fact["null_share"] > 0)
+    schema = pa.DataFrameSchema(columns)
+    started = time.perf_counter()
+    schema.validate(pd.read_parquet(table), lazy=True)
+    return time.perf_counter() - started
+
+
+def great_expectations(table: str, facts: str) -> float:
+    """A suite of the same facts."""
+    import great_expectations as gx
+    import pandas as pd
+
+    context = gx.get_context(mode="ephemeral")
+    expect = gx.expectations
+    types = pd.read_parquet(table).dtypes
+    suite = gx.ExpectationSuite(name="facts")
+    for name, fact in json.loads(Path(facts).read_text()).items():
+        suite.add_expectation(
+            expect.ExpectColumnValuesToBeOfType(column=name, type_=types[name].name)
+        )
+        for expectation in _expectations(expect, name, fact):
+            suite.add_expectation(expectation)
+    source = context.data_sources.add_pandas("pandas")
+    whole = source.add_dataframe_asset("table").add_batch_definition_whole_dataframe("whole")
+    definition = gx.ValidationDefinition(name="facts", data=whole, suite=context.suites.add(suite))
+    started = time.perf_counter()
+    definition.run(batch_parameters={"dataframe": pd.read_parquet(table)})
+    return time.perf_counter() - started
+
+
+def _expectations(expect: Any, name: str, fact: dict[str, Any]) -> Iterator[object]:
+    """What holds of one column, with some room where a number isn't exact."""
+    full = 1 - fact["null_share"]
+    yield expect.ExpectColumnValuesToNotBeNull(column=name, mostly=full - 0.01)
+    few, many = 0.9 * fact["distinct"], 1.1 * fact["distinct"]
+    count = expect.ExpectColumnUniqueValueCountToBeBetween
+    yield count(column=name, min_value=int(few), max_value=int(many) + 1)
+    if "values" in fact:
+        values = list(fact["values"])
+        yield expect.ExpectColumnValuesToBeInSet(column=name, value_set=values)
+    if "range" in fact:
+        low, high = fact["range"]
+        yield expect.ExpectColumnValuesToBeBetween(column=name, min_value=low, max_value=high)
+        near = (high - low) / 20 + 1
+        mean = fact["mean"]
+        means = expect.ExpectColumnMeanToBeBetween
+        yield means(column=name, min_value=mean - near, max_value=mean + near)
+
+
+def ydata_profiling(table: str, facts: str, minimal: bool = False) -> float:
+    """Its report, computed and not drawn."""
+    import pandas as pd
+    from ydata_profiling import ProfileReport
+
+    started = time.perf_counter()
+    report = ProfileReport(pd.read_parquet(table), minimal=minimal, progress_bar=False)
+    report.get_description()
+    return time.perf_counter() - started
+
+
+def ydata_profiling_minimal(table: str, facts: str) -> float:
+    """The same without correlations, interactions and samples."""
+    return ydata_profiling(table, facts, minimal=True)
+
+
+def evidently(was: str, now: str) -> float:
+    """Its preset, tests chosen by itself."""
+    import pandas as pd
+    from evidently import Report
+    from evidently.presets import DataDriftPreset
+
+    started = time.perf_counter()
+    Report([DataDriftPreset()]).run(pd.read_parquet(now), pd.read_parquet(was)).dict()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    work(
+        {
+            "validate": validate,
+            "drift": drift,
+            "profile_and_drift": profile_and_drift,
+            "pandera": pandera,
+            "great-expectations": great_expectations,
+            "ydata-profiling": ydata_profiling,
+            "ydata-profiling, minimal": ydata_profiling_minimal,
+            "evidently": evidently,
+        }
+    )
