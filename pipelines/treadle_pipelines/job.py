@@ -72,7 +72,9 @@ def volume_name(model: str) -> str:
 
 def spec_map(name: str, spec: Spec, owner: Object | None = None) -> Object:
     """Return the ConfigMap that carries the spec; it goes when its owner does."""
-    text = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    # What a person wrote, no more: an image of other code has defaults of its own.
+    whole = spec.model_dump(mode="json", exclude_unset=True)
+    text = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
     made = _object("v1", "ConfigMap", name, spec.name) | {"data": {SPEC_FILE: text}}
     if owner is not None:
         made["metadata"]["ownerReferences"] = [

@@ -104,6 +104,7 @@ def test_a_job_has_all_that_a_run_needs_and_the_pod_is_restricted(
     # What the pod reads is a spec that says the same.
     again = spec_file.parse(carried["data"][job.SPEC_FILE], Path("spec.yaml"))
     assert again.training == wine.training
+    assert "budget_s" not in carried["data"][job.SPEC_FILE]  # only what a person wrote
     assert again.source.tables["data"].path.startswith("s3://treadle/objects/sources/")
 
 
