@@ -367,7 +367,7 @@ def test_applying_twice_changes_and_deleting_twice_is_no_fault(
 def test_a_pod_that_is_ready_between_two_crashes_is_not_believed(
     fake: FakeCluster, connected: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("treadle.adapters.kubernetes.STEADY_S", 0.2)
+    monkeypatch.setattr("treadle.adapters.kubernetes.STEADY_S", 600.0)
     found = fake.add(**deployed(deployment(1)))
     sick = fake.add(**deployed(pod(phase="Running", containerStatuses=[crashed("Error", 1)])))
     ready = {"replicas": 1, "updatedReplicas": 1, "readyReplicas": 1, "availableReplicas": 1}
@@ -380,4 +380,4 @@ def test_a_pod_that_is_ready_between_two_crashes_is_not_believed(
 
     fake.answer = come_and_go
     with pytest.raises(EnvironmentFault, match="exit code 1"):
-        connected().wait([MLFLOW], timeout_s=1.0, poll_s=0.01)
+        connected().wait([MLFLOW], timeout_s=0.3, poll_s=0.01)

@@ -236,7 +236,7 @@ class _Watch:
         self._cluster = cluster
         self._say = say
         self._since: dict[str, float] = {}
-        self._trouble_at = -math.inf
+        self._trouble_at, self._trouble = -math.inf, ""
         # A Job that is done stays done.
         self._steady_s = 0.0 if workload.kind == "Job" else STEADY_S
         self._seen = Look(State(False, ""))
@@ -249,7 +249,7 @@ class _Watch:
         names = {fault.name for fault in self._seen.faults}
         self._since = {name: self._since.get(name, now) for name in names}
         if names - {"missing", "unseen"}:
-            self._trouble_at = now
+            self._trouble_at, self._trouble = now, self._seen.words
         told = "; ".join([self._seen.state.words, *(f.words for f in self._seen.faults)])
         if told != self._told:
             self._told = told
@@ -268,4 +268,6 @@ class _Watch:
     @property
     def words(self) -> str:
         """Say why it isn't ready."""
+        if self._seen.state.ready:
+            return f"{self._workload}: ready just now, but a moment ago: {self._trouble}"
         return f"{self._workload}: {self._seen.words or self._seen.state.words}"
