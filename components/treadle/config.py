@@ -58,6 +58,9 @@ class Settings:
     s3_region: str | None = _setting("S3 region", default="us-east-1")
     s3_access_key: str | None = _setting("S3 access key")
     s3_secret_key: str | None = _setting("S3 secret key", secret=True)
+    source_password: str | None = _setting(
+        "password of a database in source.path whose address names a user alone", secret=True
+    )
     # Addresses may hold a password, so they are not shown either.
     mlflow_uri: str | None = _setting("MLflow server; default: SQLite under the home", secret=True)
     signing_key: str | None = _setting(

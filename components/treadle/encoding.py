@@ -137,7 +137,8 @@ def feeds(columns: Mapping[str, Column]) -> dict[str, Column]:
 
 
 def category(value: object) -> str:
-    """Return the text by which a category's value is known: 3, 3.0 and Decimal("3.00") are one."""
+    """Return the text by which a category's value is known: 3, 3.0 and Decimal("3.00") are one, 2.5
+    and Decimal("2.50") another."""
     if value is None or type(value).__name__ in _PANDAS_NULLS:
         return NULL_CATEGORY
     if isinstance(value, bool | np.bool_):
@@ -147,7 +148,7 @@ def category(value: object) -> str:
             return NULL_CATEGORY
         if value == int(value):
             return str(int(value))
-        return f"{value:f}" if isinstance(value, Decimal) else str(value)
+        return f"{value:f}".rstrip("0") if isinstance(value, Decimal) else str(value)
     return str(value)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from treadle.records import Change, ModelVersion, NewVersion, Query
+from treadle.records import Change, ModelVersion, NewVersion, Query, SourceFile
 
 
 class ObjectStore(Protocol):
@@ -34,6 +34,21 @@ class ObjectStore(Protocol):
 
     def uri(self, key: str) -> str:
         """Return the address under which other tools find the blob."""
+
+
+class Outside(Protocol):
+    """What lies beyond this machine: files by their address, and who asks for them."""
+
+    @property
+    def password(self) -> str | None:
+        """The password of databases whose address names a user alone."""
+
+    def found(self, address: str) -> Sequence[SourceFile]:
+        """Return the files that an address or a pattern names, sorted. Raises DataError for none,
+        StoreError where it can't be asked."""
+
+    def fetched(self, file: SourceFile, folder: Path) -> Path:
+        """Return a local copy, in ``folder`` if there is none yet."""
 
 
 class Registry(Protocol):

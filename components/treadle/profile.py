@@ -101,7 +101,8 @@ def as_text(name: str) -> str:
     return (
         f"CASE WHEN typeof({column}) IN ('DOUBLE', 'FLOAT') "
         f"THEN CASE WHEN isfinite({number}) THEN {double} END "
-        f"WHEN typeof({column}) LIKE 'DECIMAL%' THEN regexp_replace({text}, '\\.0+$', '') "
+        f"WHEN typeof({column}) LIKE 'DECIMAL%' "
+        f"THEN regexp_replace(regexp_replace({text}, '(\\.[0-9]*?)0+$', '\\1'), '\\.$', '') "
         f"ELSE {text} END"
     )
 

@@ -54,10 +54,12 @@ class Tokens(StrEnum):
 
 
 class Column(Record):
-    """One column of a snapshot: ``type`` is Arrow's name for its type."""
+    """One column of a snapshot: ``type`` is Arrow's name for its type, ``categories`` the values
+    of one whose categories have an order."""
 
     name: str
     type: str
+    categories: list[str] | None = None
 
 
 class Snapshot(Record):
@@ -69,11 +71,35 @@ class Snapshot(Record):
     size_bytes: int
     source: str
     notes: list[str] = Field(default_factory=list)
+    parts: list[str] = Field(
+        default_factory=list, description="digests of the snapshots whose rows these are, in order"
+    )
 
     @property
     def data_key(self) -> str:
         """The object store's key of the Parquet file."""
         return f"snapshots/{self.digest}/data.parquet"
+
+
+class SourceFile(Record):
+    """A file as it was when it was read; ``stamp`` changes when its content does."""
+
+    path: str
+    size_bytes: int
+    stamp: str
+
+
+class DatasetVersion(Record):
+    """The rows of a dataset at one time: the snapshots that hold them, in order. ``digest`` names
+    the rows as a whole, ``reading`` how they were read."""
+
+    dataset: str
+    digest: str
+    snapshots: list[str]
+    rows: int
+    created_at: datetime
+    reading: str
+    files: list[SourceFile]
 
 
 class Share(Record):

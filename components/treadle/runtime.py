@@ -16,7 +16,7 @@ from treadle import signing
 from treadle.bundle import Bundle
 from treadle.config import Settings
 from treadle.errors import RegistryError, nearest
-from treadle.ports import ObjectStore, Registry
+from treadle.ports import ObjectStore, Outside, Registry
 from treadle.records import ModelVersion, Trial
 from treadle.search import SearchProblem
 
@@ -51,6 +51,14 @@ def object_store() -> ObjectStore:
     from treadle.adapters.filesystem import DirectoryStore
 
     return DirectoryStore(Path(chosen) if chosen else settings().home / "objects")
+
+
+@cache
+def outside() -> Outside:
+    """Return the way to files that are not on this machine."""
+    from treadle.adapters import outside as adapter
+
+    return adapter.Outside(settings())
 
 
 @cache

@@ -24,6 +24,7 @@ from treadle.records import Feature, Kind, Signature
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 _TIMES = {"datetime64", "datetime", "date"}
 
@@ -82,6 +83,21 @@ def read_frame(
     faults: list[Fault] = []
     columns = {f.name: _encode_series(frame[f.name], f, faults) for f in signature.features}
     return columns, faults
+
+
+def frame_of(rows: "pa.Table | pa.RecordBatch") -> "pd.DataFrame":
+    """Return stored rows as a frame that loses nothing: whole numbers beside nulls stay whole,
+    where pandas would make floats of them, which are not exact beyond 2**53."""
+    import pandas as pd
+    import pyarrow as pa
+
+    frame: pd.DataFrame = rows.to_pandas()
+    for field in rows.schema:
+        column = rows.column(field.name)
+        if pa.types.is_integer(field.type) and column.null_count:
+            exact = {field.type: pd.Int64Dtype()}
+            frame[field.name] = column.to_pandas(types_mapper=exact.get)
+    return frame
 
 
 def arrays(encoded: "pd.DataFrame") -> dict[str, Column]:

@@ -1,7 +1,9 @@
 """Snapshots: immutable datasets in the object store, named by the digest of their content."""
 
 import errno
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
@@ -16,23 +18,32 @@ from treadle.ports import ObjectStore
 from treadle.records import Column, Snapshot
 
 
-def publish(reader: pa.RecordBatchReader, source: str, store: ObjectStore) -> Snapshot:
-    """Store the batches of ``reader`` as a snapshot; ``source`` says where they came from.
+def publish(
+    reader: pa.RecordBatchReader,
+    source: str,
+    store: ObjectStore,
+    notes: Sequence[str] = (),
+    parts: Sequence[str] = (),
+) -> Snapshot:
+    """Store the batches of ``reader`` as a snapshot; ``source`` says where they came from,
+    ``notes`` (complete when all is read) what was found out about it, ``parts`` of which snapshots
+    it consists.
 
     Raises DataError where they break off or there is no row, EnvironmentFault where the temporary
     directory, which holds them first, is full.
     """
-    schema, notes = _storable(reader.schema)
+    schema, repairs = _storable(reader.schema)
     digest = ContentDigest(schema)
     rows = 0
-    with TemporaryDirectory(prefix="treadle-") as scratch:
+    with TemporaryDirectory(prefix="treadle-") as scratch, ThreadPoolExecutor(1) as beside:
         path = Path(scratch) / "data.parquet"
         try:
-            with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            with _writer(path, schema) as writer:
                 for batch in _cast(reader, schema, source):
                     rows += batch.num_rows
-                    digest.update(batch)
+                    hashed = beside.submit(digest.update, batch)
                     writer.write_batch(batch)
+                    hashed.result()
         except OSError as error:
             if known := scratch_fault(error, path.parent):
                 raise known from error
@@ -44,10 +55,13 @@ def publish(reader: pa.RecordBatchReader, source: str, store: ObjectStore) -> Sn
         snapshot = Snapshot(
             digest=digest.hexdigest(),
             rows=rows,
-            columns=[Column(name=f.name, type=str(f.type)) for f in schema],
+            columns=[
+                Column(name=f.name, type=str(f.type), categories=categories_of(f)) for f in schema
+            ],
             size_bytes=path.stat().st_size,
             source=source,
-            notes=notes,
+            notes=[*notes, *repairs],
+            parts=list(parts),
         )
         # The manifest comes last: a snapshot whose manifest is there is whole.
         if not store.exists(_manifest_key(snapshot.digest)):
@@ -79,24 +93,55 @@ def scratch_fault(error: Exception, scratch: Path) -> TreadleError | None:
     return from_os_error(words, "name another temporary directory with TMPDIR")
 
 
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Return a writer; fractions have too many values for dictionaries to pay."""
+    repeated = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_integer(f.type)]
+    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=repeated)
+
+
 def _manifest_key(digest: str) -> str:
     return f"snapshots/{digest}/manifest.json"
 
 
+CATEGORIES = b"treadle.categories"
+
+
+def categories_of(field: pa.Field) -> list[str] | None:
+    """Return the categories of a stored column in their order; None where they have none."""
+    found = (field.metadata or {}).get(CATEGORIES)
+    return None if found is None else list(json.loads(found))
+
+
 def _storable(schema: pa.Schema) -> tuple[pa.Schema, list[str]]:
-    """Map types onto those a snapshot keeps; say what was renamed."""
-    fields, notes, taken = [], [], set[str]()
-    for position, field in enumerate(schema):
-        name = _unique(field.name.strip() or f"column_{position + 1}", taken)
-        if name != field.name:
-            notes.append(f"column {position + 1} {field.name!r} is called {name!r} here")
-        taken.add(name.casefold())
-        fields.append(pa.field(name, _stored_type(field.type)))
+    """Map names and types onto those a snapshot keeps; say what was renamed."""
+    names, notes = repaired(schema.names)
+    fields = [
+        pa.field(name, _stored_type(field.type), metadata=_kept(field))
+        for name, field in zip(names, schema, strict=True)
+    ]
     return pa.schema(fields), notes
 
 
+def _kept(field: pa.Field) -> dict[bytes, bytes] | None:
+    found = (field.metadata or {}).get(CATEGORIES)
+    return None if found is None else {CATEGORIES: found}
+
+
+def repaired(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return names of which none is empty, padded or there twice, and words for each that had to
+    change. DuckDB's names ignore case: ``A`` takes ``a``."""
+    kept, notes, taken = list[str](), list[str](), set[str]()
+    for position, given in enumerate(names):
+        name = _unique(given.strip() or f"column_{position + 1}", taken)
+        if name != given:
+            notes.append(f"column {position + 1} {given!r} is called {name!r} here")
+        taken.add(name.casefold())
+        kept.append(name)
+    return kept, notes
+
+
 def _unique(name: str, taken: set[str]) -> str:
-    """Return ``name``, numbered if it is taken. DuckDB's names ignore case: ``A`` takes ``a``."""
+    """Return ``name``, numbered if it is taken."""
     if name.casefold() not in taken:
         return name
     numbers = range(2, len(taken) + 3)
@@ -107,7 +152,9 @@ def _stored_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_null(kind):
         return pa.string()
     if pa.types.is_dictionary(kind):
-        return kind.value_type
+        return _stored_type(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
     if pa.types.is_decimal(kind) and kind.scale == 0 and kind.precision <= 18:
         return pa.int64()
     if pa.types.is_uint64(kind):

@@ -6,7 +6,7 @@ that ``treadle init`` writes beside it.
 
 import re
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -19,19 +19,64 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Format(StrEnum):
+    """How a table is written."""
+
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+    EXCEL = "excel"
+
+
+class ValueType(StrEnum):
+    """What the values of a column of text are."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    DATE = "date"
+    TIME = "time"
+
+
 class Table(Section):
-    """One table to read."""
+    """One table to read. What is left out is found in the table itself, and reported."""
 
     path: str = Field(
-        description="file or glob (CSV, TSV, JSON lines, Parquet; .gz, .zst or .zip too), or "
-        "package://PACKAGE/PATH for a file that an installed Python package ships"
+        description="file, glob or directory (CSV, TSV, JSON lines, Parquet, Excel; .gz, .zst or "
+        ".zip too; directories named column=value are columns); s3:// or http(s):// address; "
+        "package://PACKAGE/PATH for a file that an installed Python package ships; DuckDB file or "
+        "SQLAlchemy URL of a database"
     )
+    format: Format | None = Field(
+        default=None, description="csv, json (lines), parquet or excel; by the file's ending"
+    )
+    query: str | None = Field(default=None, description="databases: a table's name, or a query")
+    sheet: str | None = Field(default=None, description="Excel: the sheet; the first if left out")
     delimiter: str | None = Field(default=None, description="CSV: found by itself when left out")
+    quote: str | None = Field(default=None, max_length=1, description='CSV: as in "; "" for none')
+    encoding: str | None = Field(default=None, description="CSV, JSON: as in utf-8 or cp1252")
     header: bool | None = Field(default=None, description="CSV: found by itself when left out")
     names: list[str] | None = Field(default=None, description="CSV: names for the columns")
     skip_rows: int = Field(default=0, ge=0, description="CSV: lines to skip at the top")
-    nulls: list[str] = Field(
-        default=["", "NA", "NULL", "null"], description="CSV: words that mean no value"
+    nulls: list[str] | None = Field(
+        default=None,
+        description="CSV: words that mean no value; else empty, NA, NULL and null, and in columns "
+        "of numbers, booleans or times N/A, nan, None, - and ? too",
+    )
+    decimal: Literal[".", ","] | None = Field(default=None, description="CSV: the decimal mark")
+    thousands: Literal[".", ",", " ", "'", "\u00a0", "\u202f"] | None = Field(
+        default=None, description="CSV: the mark between thousands"
+    )
+    dates: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description='CSV: how dates are written, as in ["%d.%m.%Y", "%d.%m.%Y %H:%M"]',
+    )
+    types: dict[str, ValueType | list[str]] = Field(
+        default_factory=dict,
+        description="columns whose type is not to be found: text, integer, number, boolean, date, "
+        "time, or its categories in their order, as in {size: [S, M, L]}",
     )
 
 
@@ -43,6 +88,11 @@ class Source(Section):
         default=None,
         description="a DuckDB query over the tables; may be left out where there is only one",
     )
+    dataset: str | None = Field(
+        default=None,
+        pattern=r"^[a-z][a-z0-9-]{0,62}$",
+        description="the name under which `treadle data` lists the rows; the model's if left out",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -51,7 +101,9 @@ class Source(Section):
         if isinstance(value, str):
             return {"tables": {"data": {"path": value}}}
         if isinstance(value, dict) and "path" in value:
-            return {"tables": {"data": value}}
+            table = {key: given for key, given in value.items() if key != "dataset"}
+            named = {"dataset": value["dataset"]} if "dataset" in value else {}
+            return {"tables": {"data": table}, **named}
         return value
 
     @model_validator(mode="after")

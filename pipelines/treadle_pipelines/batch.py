@@ -4,28 +4,29 @@ Rows that don't fit the model's signature are set aside, with their reasons, in 
 output: ``scored.parquet`` has ``scored.rejects.parquet``.
 """
 
+import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from treadle import runtime, scoring, snapshots
+from treadle import runtime, scoring
 from treadle.bundle import Bundle
 from treadle.encoding import Fault
 from treadle.errors import DataError, check_output, output_fault
 from treadle.ingestion import sources
-from treadle.signature import RowErrors, read_frame
+from treadle.ingestion.rows import consumed
+from treadle.signature import RowErrors, frame_of, read_frame
 from treadle.spec import Source
 from treadle.writing import written_aside
 
-BATCH_ROWS = 50_000
 # What a rejected row gets: its position in the table, from 0, and what is wrong with it.
 ROW, REASON = "rejected_row", "rejected_because"
 
@@ -37,19 +38,10 @@ def score(name: str, table: str, out: Path | None) -> dict[str, Any]:
     if out is not None:
         check_output(out, (".parquet", ".csv"))
     version, bundle = runtime.serving_champion(name)
-    with sources.opened(Source.model_validate(table)) as relation:
-        scoring.check_columns(bundle, relation.columns, table, name)
-        reader = relation.to_arrow_reader(BATCH_ROWS)
-        schema = scoring.with_predictions(reader.schema, bundle.signature, table)
-        _check_nested(reader.schema, table, out)
-        try:
-            with _Output(out, schema) as output:
-                for batch in _batches(reader, table):
-                    output.take(batch, bundle)
-        except OSError as error:
-            if out is None:
-                raise
-            raise output_fault(out, error) from error
+    source = Source.model_validate(table)
+    with sources.opened(source, runtime.outside()) as rows:
+        scoring.check_columns(bundle, rows.schema.names, table, name)
+        output = consumed(rows, lambda reader: _scored(reader, bundle, table, out))
     return {
         "model": name,
         "version": version.version,
@@ -66,12 +58,21 @@ def rejects_beside(out: Path) -> Path:
     return out.with_name(f"{out.stem}.rejects{out.suffix}")
 
 
-def _batches(reader: pa.RecordBatchReader, table: str) -> Iterator[pa.RecordBatch]:
-    """Yield the batches; the reader's faults are told from the writer's here."""
+def _scored(
+    reader: pa.RecordBatchReader, bundle: Bundle, table: str, out: Path | None
+) -> "_Output":
+    """Score the rows; return what was written."""
+    schema = scoring.with_predictions(reader.schema, bundle.signature, table)
+    _check_nested(reader.schema, table, out)
     try:
-        yield from reader
-    except (pa.ArrowException, duckdb.Error) as error:
-        raise snapshots.unreadable(error, table) from error
+        with _Output(out, schema) as output:
+            for batch in reader:
+                output.take(batch, bundle)
+    except OSError as error:
+        if out is None:
+            raise
+        raise output_fault(out, error) from error
+    return output
 
 
 def _check_nested(schema: pa.Schema, table: str, out: Path | None) -> None:
@@ -80,6 +81,15 @@ def _check_nested(schema: pa.Schema, table: str, out: Path | None) -> None:
     if nested and (out is None or out.suffix == ".csv"):
         raise DataError(f"column {nested[0]!r} of {table} is a list or a structure, which CSV "
                         "can't hold: name a .parquet file with -o")  # fmt: skip
+
+
+@contextmanager
+def _shown_at_the_end() -> Iterator[Any]:
+    """Yield a file whose content goes to stdout when the block ends well."""
+    with TemporaryFile() as kept:
+        yield kept
+        kept.seek(0)
+        shutil.copyfileobj(kept, sys.stdout.buffer)
 
 
 class _Output:
@@ -103,14 +113,16 @@ class _Output:
 
     def _writer(self, path: Path | None, schema: pa.Schema) -> Any:
         if path is None:
-            return self._files.enter_context(pacsv.CSVWriter(sys.stdout.buffer, schema))
+            # Aside first: rows that need other types are read again from the first one.
+            kept = self._files.enter_context(_shown_at_the_end())
+            return self._files.enter_context(pacsv.CSVWriter(kept, schema))
         kind = pq.ParquetWriter if path.suffix == ".parquet" else pacsv.CSVWriter
         aside = self._files.enter_context(written_aside(path))
         return self._files.enter_context(kind(aside, schema))
 
     def take(self, batch: pa.RecordBatch, bundle: Bundle) -> None:
         """Score a batch."""
-        columns, faults = read_frame(batch.to_pandas(), bundle.signature)
+        columns, faults = read_frame(frame_of(batch), bundle.signature)
         if faults:
             good = self._reject(batch, faults)
             columns = {name: column[good] for name, column in columns.items()}

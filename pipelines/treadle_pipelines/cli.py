@@ -417,6 +417,30 @@ def unpack(
 
 
 @app.command()
+def data(
+    name: Annotated[str | None, typer.Argument(help="One dataset; all if left out.")] = None,
+    diff: Annotated[
+        tuple[int, int] | None,
+        typer.Option("--diff", metavar="A B", help="What changed from version A to version B."),
+    ] = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show datasets, or one dataset's versions: rows, snapshots, which models used them."""
+    _set_home(home)
+    from treadle_pipelines import data as listing
+
+    if name is None and diff is not None:
+        raise SpecError("--diff needs the dataset's name: treadle data NAME --diff A B")
+    if name is None:
+        print(listing.of_all(as_json))
+    elif diff is None:
+        print(listing.of_dataset(name, as_json))
+    else:
+        print(listing.between(name, *diff, as_json))
+
+
+@app.command()
 def predict(
     name: ModelName,
     table: Annotated[str, typer.Argument(metavar="INPUT", help="CSV, JSON lines or Parquet.")],

@@ -50,6 +50,8 @@ class _Display:
                 stage = event["stage"]
                 seconds = event["at"] - self._began[stage]
                 self._line(stage, outcome(stage, event["results"]), seconds)
+                if stage == "ingest":
+                    self._notes(event["results"]["notes"])
                 if self._status:
                     self._status.update("…")
             case "trial":
@@ -71,6 +73,13 @@ class _Display:
             self._status.update(f"[bold]{stage}[/]  {words}")
         else:
             self._console.print(f"  {stage}: {words} …", highlight=False, markup=False)
+
+    def _notes(self, notes: list[str], most: int = 8) -> None:
+        """Say how the table is read, where a person might have meant something else."""
+        shown = notes if len(notes) <= most else [*notes[:most], f"and {len(notes) - most} more"]
+        for note in shown:
+            self._console.print(f"        {note}", style="dim", highlight=False, markup=False,
+                                soft_wrap=True)  # fmt: skip
 
     def _trial(self, event: Event) -> None:
         value, best = event["value"], event["best"]

@@ -36,7 +36,7 @@ def training_pipeline(
     run_id: str,
 ) -> int:
     """Ingest, validate, preprocess, train, analyse, register, deploy; return the version."""
-    ingested = ingest_data(source=source, fingerprint=fingerprint)
+    ingested = ingest_data(source=source, fingerprint=fingerprint, model=model)
     validated = validate_data(
         model=model,
         snapshot=ingested.outputs["Output"],

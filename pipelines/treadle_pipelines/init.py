@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from treadle import snapshots
+from treadle import runtime, snapshots
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.errors import DataError, SpecError, check_output, nearest, output_fault
 from treadle.kinds import infer_task, is_identifier, kinds_of
@@ -31,7 +31,7 @@ def infer(path: str, target: str, name: str) -> tuple[Spec, dict[str, str]]:
     source = Source.model_validate(path)
     with TemporaryDirectory(prefix="treadle-") as scratch:
         store = DirectoryStore(Path(scratch))
-        taken = snapshot.take(source, store)
+        taken = snapshot.take(source, store, runtime.outside())
         data = store.local(taken.data_key)
         found = profile(data, kinds_of(snapshots.schema_of(data), {}))
     column = found.column(target)

@@ -31,8 +31,9 @@ _CACHED = {Stage.PREPROCESS, Stage.TRAIN}
 # Without these two a step would write into its own pod, and all would be lost.
 _REQUIRED = ("object_store", "mlflow_uri")
 _SECRET = ("s3_access_key", "s3_secret_key")
-# Deployment sends it to the server, where one is asked for.
-_OPTIONAL_SECRET = ("server_api_key",)
+# Deployment sends the key to the server, and ingestion the password to a database, where one is
+# asked for.
+_OPTIONAL_SECRET = ("server_api_key", "source_password")
 # The one step that signs, and no other, gets the key.
 _SIGNING = ("signing_key",)
 _NOT_FOR_STEPS = {

@@ -84,7 +84,7 @@ def run(spec: Spec, show: Callable[[Event], None]) -> Run:
     settings = runtime.settings()
     check_home(settings)
     runtime.object_store()  # raises where its settings can't be meant
-    seen = fingerprint(spec.source)
+    seen = fingerprint(spec.source, runtime.outside())
     with _only_run(settings, spec.name):
         started = time.monotonic()
         current = _new_run(settings, spec)

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from treadle.errors import SpecError
-from treadle.ingestion.sources import PACKAGE_SCHEME, files_of
+from treadle.ingestion import database
+from treadle.ingestion.files import PACKAGE_SCHEME, named_by
 from treadle.ports import ObjectStore
-from treadle.spec import Source, Spec, Table
+from treadle.spec import Spec, Table
 
 CHUNK_BYTES = 1 << 20
 FOLDER = "sources"
@@ -42,10 +43,14 @@ def uploaded(spec: Spec, open_store: Callable[[], ObjectStore], say: Callable[[s
         )
     tables = dict(spec.source.tables)
     for name, table in local.items():
-        tables[name] = table.model_copy(
-            update={"path": _upload([f.absolute() for f in files_of(table)], store, say)}
-        )
-    source = Source(tables=tables, sql=spec.source.sql)
+        if database.is_database(table.path):
+            raise SpecError(
+                f"{table.path} is a database on this machine, which the cluster can't ask: write "
+                "the rows to Parquet and name those"
+            )
+        address = _upload([path.absolute() for path in named_by(table.path)], store, say)
+        tables[name] = table.model_copy(update={"path": address})
+    source = spec.source.model_copy(update={"tables": tables})
     return spec.model_copy(update={"source": source})
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from treadle import scoring
 from treadle.bundle import Output, answers
 from treadle.errors import TreadleError
-from treadle.signature import RowErrors, read_frame
+from treadle.signature import RowErrors, frame_of, read_frame
 from treadle_serving.batch import Batch
 from treadle_serving.models import Served
 from treadle_serving.requests import JSON, Refused, WrongType
@@ -45,7 +45,7 @@ def score(
     if not table.num_rows:
         raise Refused("the table has no rows: send at least one")
     scoring.check_columns(served.bundle, table.column_names, "the table", served.name)
-    columns, faults = read_frame(table.to_pandas(), served.version.signature)
+    columns, faults = read_frame(frame_of(table), served.version.signature)
     if faults:
         raise RowErrors(sorted(faults))
     ids = [f"{id_}-{position}" for position in range(table.num_rows)]
@@ -71,13 +71,14 @@ def read(body: bytes, kind: bytes) -> pa.Table:
 
 def _csv(body: bytes) -> pa.Table:
     from treadle.ingestion import sources
+    from treadle.ingestion.rows import consumed
     from treadle.spec import Source
 
     with TemporaryDirectory(prefix="treadle-body-") as directory:
         path = Path(directory) / "body.csv"
         path.write_bytes(body)
-        with sources.opened(Source.model_validate(str(path))) as relation:
-            return relation.to_arrow_table()
+        with sources.opened(Source.model_validate(str(path))) as rows:
+            return consumed(rows, lambda reader: reader.read_all())
 
 
 def _written(served: Served, output: Output, ids: list[str], wanted: bytes) -> bytes:

@@ -94,7 +94,7 @@ def _no_match(folder: Path) -> Path:
 
 def _directory(folder: Path) -> Path:
     (folder / "tables").mkdir()
-    good(folder / "tables/customers.csv")
+    (folder / "tables/_SUCCESS").touch()
     return folder / "tables"
 
 
@@ -153,7 +153,7 @@ def _broken_json(folder: Path) -> Path:
 
 
 def _unknown_ending(folder: Path) -> Path:
-    return good(folder / "customers.xlsx")
+    return good(folder / "customers.table")
 
 
 def _no_target(folder: Path) -> Path:
@@ -181,7 +181,7 @@ def _few(folder: Path) -> Path:
 TABLES: dict[str, tuple[Callable[[Path], Path], int, tuple[str, ...]]] = {
     "missing": (_missing, 1, ("custmers.csv", "did you mean 'customers.csv'?")),
     "glob without a match": (_no_match, 1, ("2013-*.csv", "matches no file", "pattern")),
-    "directory": (_directory, 1, ("tables", "is a directory", "/*.csv")),
+    "directory": (_directory, 1, ("tables", "directory without a table", "/*.csv")),
     "empty": (_empty, 1, ("empty.csv", "is empty", "write the table again")),
     "header only": (_header_only, 1, ("header.csv", "no rows")),
     "garbage": (_garbage, 1, ("garbage.csv", "can't be read", "UTF-8")),
@@ -191,12 +191,12 @@ TABLES: dict[str, tuple[Callable[[Path], Path], int, tuple[str, ...]]] = {
         ("cut.csv.gz", "not a whole gzip file", "fetch or pack it again"),
     ),
     "ragged": (_ragged, 1, ("ragged.csv", "line 30002 has 4 fields", "has 3", "mend that line")),
-    "list column": (_list_column, 1, ("'basket'", "BIGINT[]", "`sql`")),
+    "list column": (_list_column, 1, ("'basket'", "list<", "`sql`")),
     "CSV named Parquet": (_no_parquet, 1, ("customers.parquet", "no Parquet file")),
     "zip of two": (_two_in_a_zip, 1, ("two.zip", "2 files", "unpack it")),
     "CSV named zip": (_no_zip, 1, ("customers.zip", "can't be unpacked", "again")),
     "broken JSON lines": (_broken_json, 1, ("broken.jsonl", "line 82", "mend it")),
-    "unknown ending": (_unknown_ending, 1, ("customers.xlsx", ".xlsx", ".csv", ".parquet")),
+    "unknown ending": (_unknown_ending, 1, ("customers.table", ".table", ".csv", "source.format")),
     "no target": (_no_target, 1, ("'churned'", "did you mean 'churnd'?", "visits, plan")),
     "constant target": (_constant_target, 1, ("'churned'", "no in every row")),
     "target all null": (_null_target, 3, ("every row was quarantined", "churned")),
@@ -230,7 +230,7 @@ def test_a_table_that_cant_be_used_is_refused_in_words(
 
 
 IN_INIT = {
-    "directory": ("is a directory",),
+    "directory": ("directory without a table",),
     "ragged": ("line 30002",),
     "no target": ("'churned'", "did you mean 'churnd'?"),
     "constant target": ("'churned'", "one value only", "--target"),

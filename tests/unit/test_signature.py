@@ -21,7 +21,7 @@ from treadle.encoding import NULL_CATEGORY, category, tokenised, untokenised
 from treadle.errors import DataError
 from treadle.profile import as_number, as_read, as_text, connected
 from treadle.records import Feature, Kind, Signature, Task, Tokens
-from treadle.signature import RowErrors, encode_frame, ignored_values, row_encoder
+from treadle.signature import RowErrors, encode_frame, frame_of, ignored_values, row_encoder
 from treadle.signature import encode_rows as encode_with
 
 quick = settings(deadline=None, max_examples=60)
@@ -119,7 +119,12 @@ def test_a_whole_number_is_the_same_category_with_and_without_a_point(number: in
         *[(odd, NULL_CATEGORY) for odd in (float("nan"), float("-inf"), np.float32("inf"))],
         *[(True, "true"), (np.False_, "false"), (1, "1")],
         *[(2.5, "2.5"), (-0.0, "0"), (1e20, "1" + "0" * 20), (np.float32(3), "3")],
-        *[(Decimal("3.00"), "3"), (Decimal("2.50"), "2.50"), (Decimal("1E-7"), "0.0000001")],
+        *[
+            (Decimal("3.00"), "3"),
+            (Decimal("2.50"), "2.5"),
+            (Decimal("0.10"), "0.1"),
+            (Decimal("1E-7"), "0.0000001"),
+        ],
         *[("", ""), ("3.0", "3.0"), ("NaN", "NaN")],
     ],
 )
@@ -462,3 +467,9 @@ def encoded_or_nan(frame: pd.DataFrame, wanted: Signature) -> Any:
         holes = frame.astype(object)
         holes.iloc[[row for row, _, _ in refused.errors], 0] = None
         return encode_frame(holes, wanted)[name].to_numpy()
+
+
+def test_a_big_whole_number_beside_a_null_is_the_category_it_is() -> None:
+    table = pa.table({"id": pa.array([2**53 + 1, None, -(2**63)], pa.int64())})
+    encoded = encode_frame(frame_of(table), signature(id=Kind.CATEGORY))
+    assert encoded["id"].tolist() == ["9007199254740993", NULL_CATEGORY, "-9223372036854775808"]

@@ -42,9 +42,10 @@ class S3Store:
     the directory ``cache``, where superseded copies stay: it may be emptied between runs.
     Uploads over 5 MiB go in parts. Constructing one opens no connection.
 
-    Every method raises StoreError for a missing bucket, refused keys or an endpoint that doesn't
-    answer: within about 10 s where nothing accepts the connection (one retry of 5 s), 2 min where
-    it accepts and stays silent. An instance may be shared by threads, not by processes.
+    ``named_in`` is where a person named the bucket. Every method raises StoreError for a missing
+    bucket, refused keys or an endpoint that doesn't answer: within about 10 s where nothing accepts
+    the connection (one retry of 5 s), 2 min where it accepts and stays silent. An instance may be
+    shared by threads, not by processes.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class S3Store:
         prefix: str,
         region: str | None,
         cache: Path,
+        named_in: str = "TREADLE_OBJECT_STORE",
     ) -> None:
         """Raises SpecError for an endpoint, region, bucket, prefix or pair of keys that can't be
         right."""
@@ -71,6 +73,7 @@ class S3Store:
         self._prefix = _parse_prefix(prefix)
         self._cache = cache.absolute()
         self._bucket_seen = False
+        self._named_in = named_in
         try:
             check_bucket_name(bucket)
             self._client = Minio(
@@ -79,7 +82,7 @@ class S3Store:
         except ValueError as error:
             raise SpecError(
                 f"can't use s3://{bucket} at {self._endpoint}: {error}; "
-                "check TREADLE_OBJECT_STORE, TREADLE_S3_ENDPOINT and TREADLE_S3_REGION"
+                f"check {named_in}, TREADLE_S3_ENDPOINT and TREADLE_S3_REGION"
             ) from error
 
     @classmethod
@@ -144,6 +147,15 @@ class S3Store:
         """Say whether there is a blob under ``key``."""
         with self._faults_in_words(key):
             return self._stat(key) is not None
+
+    def stamp(self, key: str) -> tuple[int, str]:
+        """Return the blob's size in bytes and what changes when it does. Raises StoreError where
+        there is none."""
+        with self._faults_in_words(key):
+            found = self._stat(key)
+            if found is None:
+                raise self._missing(key)
+            return found.size or 0, found.etag or str(found.last_modified)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys that start with ``prefix``, in the order of their code points."""
@@ -283,7 +295,7 @@ class S3Store:
     def _missing_bucket(self) -> StoreError:
         return StoreError(
             f"there is no bucket '{self._bucket}' at {self._endpoint}: "
-            "create it, or name another in TREADLE_OBJECT_STORE"
+            f"create it, or name another in {self._named_in}"
         )
 
     def _unreachable(self, error: HTTPError) -> StoreError:

@@ -29,7 +29,7 @@ from treadle.records import (
     Split,
     Task,
 )
-from treadle.signature import encode_frame
+from treadle.signature import encode_frame, frame_of
 from treadle.spec import Preprocessing, SplitBy
 from treadle.transformers import build_transformer
 
@@ -47,7 +47,7 @@ def run(
 ) -> Split:
     """Write the prepared directory (see ``treadle.prepared``) to ``out`` and return the split."""
     table = pq.read_table(store.local(accepted.data_key))
-    parts = _part(table.to_pandas(), profile, target, options, options.test_share, seed)
+    parts = _part(frame_of(table), profile, target, options, options.test_share, seed)
     held_out = snapshots.publish(
         table.filter(pa.array(parts.held_out)).to_reader(),
         f"held-out rows of snapshot {accepted.digest}",
@@ -55,7 +55,7 @@ def run(
     )
     kept, shared = _apart(table.filter(pa.array(~parts.held_out)), held_out, options, store)
     reference = _profile(kept, profile)
-    training = kept.to_pandas()
+    training = frame_of(kept)
     labels = sorted({category(value) for value in training[target]})
     signature = choose_features(reference, target, task, options, labels)
     tuning = _part(training, profile, target, options, tuning_share, seed + 1).held_out

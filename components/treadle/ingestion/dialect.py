@@ -1,0 +1,133 @@
+"""How a delimited file is written: its delimiter, quotes, header and names."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from treadle.errors import DataError
+from treadle.ingestion.text import TextFile
+from treadle.spec import Table
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+_FIELD_LIMIT = 1 << 24
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """``skip`` lines come before the header, or before the rows where there is none."""
+
+    delimiter: str
+    quote: str
+    escape: str | None
+    skip: int
+    has_header: bool
+    names: tuple[str, ...]
+
+    def rows(self, text: io.TextIOBase) -> "Reader":
+        """Return a reader of the rows of ``text``, from which nothing has been read yet."""
+        for _ in range(self.skip):
+            text.readline()
+        csv.field_size_limit(_FIELD_LIMIT)
+        return csv.reader(
+            text,
+            delimiter=self.delimiter,
+            quotechar=self.quote or None,
+            quoting=csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE,
+            escapechar=self.escape,
+            doublequote=self.escape is None,
+        )
+
+
+def find(file: TextFile, table: Table, scratch: Path) -> Dialect:
+    """Find the dialect from the file's first lines, by DuckDB's sniffer; what the spec states
+    stands. Raises DataError where it can't be made out."""
+    head = file.head()
+    if not head.strip():
+        raise DataError(
+            f"{file.path} is empty: it has no header and no rows; write the table again"
+        )
+    sample = scratch / "head.csv"
+    sample.write_text(head, encoding="utf-8", newline="")
+    delimiter, quote, escape, skip, header, comment = _sniffed(sample, file, table)
+    if any(delimiter in line for line in head.splitlines()[table.skip_rows : skip]):
+        # No title, but rows with another number of fields, of which none may be lost.
+        raise cant_tell(file.path)
+    skip = max(skip, table.skip_rows)
+    skip += _comments(head, skip, comment)
+    quoted = table.quote if table.quote is not None else "" if quote in ("", "(empty)") else quote
+    found = Dialect(
+        delimiter=table.delimiter or delimiter,
+        # A quote that comes later in the file is one all the same.
+        quote='"' if table.quote is None and not quoted else quoted,
+        escape="\\" if escape == "\\" else None,
+        skip=skip,
+        has_header=bool(header) if table.header is None else table.header,
+        names=(),
+    )
+    return _named(found, head, table, file.path)
+
+
+def _sniffed(sample: Path, file: TextFile, table: Table) -> tuple[str, str, str, int, bool, str]:
+    """Ask DuckDB for delimiter, quote, escape, lines to skip, header and comments."""
+    stated: dict[str, object] = {
+        "delim": table.delimiter or ("\t" if ".tsv" in file.path.suffixes else None),
+        "quote": table.quote,
+        "header": table.header,
+        "skip": table.skip_rows or None,
+    }
+    options = "".join(
+        f", {key}={_literal(value)}" for key, value in stated.items() if value is not None
+    )
+    query = (
+        "SELECT Delimiter, Quote, Escape, SkipRows, HasHeader, Comment FROM "
+        f"sniff_csv({_literal(str(sample))}{options})"
+    )
+    with duckdb.connect() as connection:
+        try:
+            ((delimiter, quote, escape, skipped, header, comment),) = connection.sql(
+                query
+            ).fetchall()
+        except duckdb.Error as error:
+            raise cant_tell(file.path) from error
+    return delimiter, quote, escape, skipped, header, comment
+
+
+def cant_tell(path: Path) -> DataError:
+    """Put into words that a file's dialect can't be made out."""
+    return DataError(
+        f"{path} can't be read: its delimiter, quotes or header can't be made out: say them in "
+        "source"
+    )
+
+
+def _comments(head: str, skip: int, comment: str) -> int:
+    if comment in ("", "(empty)"):
+        return 0
+    lines = head.splitlines()[skip:]
+    return next((i for i, line in enumerate(lines) if not line.startswith(comment)), 0)
+
+
+def _named(found: Dialect, head: str, table: Table, path: Path) -> Dialect:
+    rows = found.rows(io.StringIO(head, newline=""))
+    first: list[str] = next((row for row in rows if row), [])
+    names = first if found.has_header else [f"column{i}" for i in range(len(first))]
+    if table.names is not None:
+        if len(table.names) > len(names):
+            raise DataError(
+                f"source.names has {len(table.names)} names, but {path} has {len(names)} columns"
+            )
+        names = [*table.names, *names[len(table.names) :]]
+    return Dialect(found.delimiter, found.quote, found.escape, found.skip, found.has_header,
+                   tuple(names))  # fmt: skip
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return str(value).lower()
