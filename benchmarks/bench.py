@@ -38,14 +38,16 @@ class Ratio:
     measure: str
     peer: str
     number: float
-    limit: float
+    limit: float | None
     higher: bool
     ours: Run | None = None
     theirs: Run | None = None
 
     @property
     def holds(self) -> bool:
-        """Say whether the limit is reached."""
+        """Say whether the limit is reached; what has none is told for comparison."""
+        if self.limit is None:
+            return True
         return self.number >= self.limit if self.higher else self.number <= self.limit
 
     def __str__(self) -> str:
@@ -53,7 +55,7 @@ class Ratio:
         return f"ratio {self.measure} vs {self.peer}: {self.number:.2f}"
 
 
-def times_slower(measure: str, ours: Run, peer: str, theirs: Run, limit: float) -> Ratio:
+def times_slower(measure: str, ours: Run, peer: str, theirs: Run, limit: float | None) -> Ratio:
     """Our time over the peer's, which may be ``limit`` at most."""
     return Ratio(measure, peer, ours.seconds / theirs.seconds, limit, False, ours, theirs)
 

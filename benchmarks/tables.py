@@ -46,8 +46,9 @@ def main() -> int:
 def _told(ratio: Ratio) -> Ratio:
     """Show a figure as soon as it is there, with what it comes from."""
     sign = "at least" if ratio.higher else "at most"
-    verdict = "" if ratio.holds else "  MISSED"
-    words = f"{ratio}  ({sign} {ratio.limit:g}{verdict}; ours {_run(ratio.ours)}, "
+    limit = "" if ratio.limit is None else f"{sign} {ratio.limit:g}; "
+    verdict = "" if ratio.holds else "MISSED, "
+    words = f"{ratio}  ({verdict}{limit}ours {_run(ratio.ours)}, "
     print(f"{words}theirs {_run(ratio.theirs)})", file=sys.stderr, flush=True)
     return ratio
 

@@ -28,6 +28,13 @@ FALSE_WORDS = frozenset({"false", "f", "no", "n", "0"})
 # The largest number that float32 rounds to a finite one; JSON's 3.4028235e38 is float32's largest.
 LARGEST = float(np.nextafter(2.0**128 - 2.0**103, 0))
 
+# How a time is written as text: ISO 8601 as people use it, with a zone as an offset or none. What
+# Python and SQL take beyond that differs.
+TIME_TEXT = (
+    r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}([.]\d{1,9})?)?(Z|[+-]\d{2}(:\d{2})?)?)?"
+)
+_TIME = re.compile(TIME_TEXT, re.ASCII)
+
 Column = npt.NDArray[np.float32] | npt.NDArray[np.float64] | npt.NDArray[np.object_]
 Row = Mapping[str, object]
 # Row, column, reason.
@@ -191,7 +198,9 @@ def _boolean(value: object) -> float:
 
 def _time(value: object) -> float:
     if isinstance(value, str):
-        value = datetime.fromisoformat(value)
+        if not _TIME.fullmatch(value.strip()):
+            raise ValueError(value)
+        value = datetime.fromisoformat(value.strip())
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     if not isinstance(value, datetime):

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from treadle.encoding import FALSE_WORDS, TRUE_WORDS
+from treadle.encoding import FALSE_WORDS, TIME_TEXT, TRUE_WORDS
 from treadle.records import ColumnProfile, Gap, Kind, Lengths, Profile, Share
 
 # The largest number that float32, and so a model, rounds to one that is finite.
@@ -86,7 +86,9 @@ def as_number(name: str, kind: Kind) -> str:
     seconds; what is no number, not finite or beyond float32 becomes null."""
     column = quoted(name)
     if kind is Kind.TIME:
-        return f"epoch(TRY_CAST({column} AS TIMESTAMPTZ))"
+        text = f"trim(CAST({column} AS VARCHAR))"
+        plain = f"typeof({column}) <> 'VARCHAR' OR regexp_full_match({text}, '{TIME_TEXT}')"
+        return f"epoch(TRY_CAST(CASE WHEN {plain} THEN {column} END AS TIMESTAMPTZ))"
     number = f"TRY_CAST({column} AS DOUBLE)"
     # Parquet's ranges leave NaN out, and DuckDB decides comparisons by them: isfinite is asked.
     return f"CASE WHEN isfinite({number}) AND abs({number}) <= {LARGEST!r} THEN {number} END"

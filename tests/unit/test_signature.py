@@ -357,6 +357,21 @@ WORDS = [
     "no",
     "5.",
 ]
+CLOCKS = [
+    "2024-02-29 10:00",
+    " 2024-02-29 ",
+    "2024-02-30",
+    "2024-2-29",
+    "20240229",
+    "2024-02-29T10",
+    "2024-02-29T10:00:00.123456789Z",
+    "2024-02-29 10:00:00+02",
+    "2024-02-29 10:00:00-03:30",
+    "2024-02-29 10:00:00 Europe/Berlin",
+    "2024-W09-4",
+    "infinity",
+    "epoch",
+]
 ASCII = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=5)
 # How a snapshot may store a column: the type, its cells, and whether it may hold nulls.
 Stored = dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]]
@@ -368,8 +383,7 @@ VALUES: Stored = {
     "tiny": (pa.decimal128(12, 9), st.none() | decimals(12, 9)),
     "huge": (pa.decimal128(30, 0), st.none() | decimals(30, 0)),
     "bigint": (pa.int64(), st.integers(-(2**63), 2**63 - 1)),
-    # pandas has nulls among whole numbers only by way of float64.
-    "bigint or null": (pa.int64(), st.none() | st.integers(-(2**53), 2**53)),
+    "bigint or null": (pa.int64(), st.none() | st.integers(-(2**63), 2**63 - 1)),
     "boolean": (pa.bool_(), st.none() | st.booleans()),
     "text": (pa.string(), st.none() | st.sampled_from(WORDS) | ASCII),
 }
@@ -381,7 +395,7 @@ MOMENTS: Stored = {
     "nanoseconds": (pa.timestamp("ns"), st.none() | st.integers(-(2**61), 2**61)),
     "text": (
         pa.string(),
-        st.none() | TIMES.map(datetime.isoformat) | st.dates().map(str) | st.sampled_from(WORDS),
+        st.none() | TIMES.map(datetime.isoformat) | st.dates().map(str) | st.sampled_from(WORDS + CLOCKS),
     ),
 }
 
@@ -414,7 +428,7 @@ def query(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Query]:
             parts = ", ".join(sql(name) for name in table.column_names)
             read = connection.read_parquet(str(path)).project(parts).fetchall()
             columns = [list(column) for column in zip(*read, strict=True)]
-            return pq.read_table(path).to_pandas(), dict(
+            return frame_of(pq.read_table(path)), dict(
                 zip(table.column_names, columns, strict=True)
             )
 
