@@ -30,9 +30,7 @@ LARGEST = float(np.nextafter(2.0**128 - 2.0**103, 0))
 
 # How a time is written as text: ISO 8601 as people use it, with a zone as an offset or none. What
 # Python and SQL take beyond that differs.
-TIME_TEXT = (
-    r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}([.]\d{1,9})?)?(Z|[+-]\d{2}(:\d{2})?)?)?"
-)
+TIME_TEXT = r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}([.]\d{1,9})?)?(Z|[+-]\d{2}(:\d{2})?)?)?"
 _TIME = re.compile(TIME_TEXT, re.ASCII)
 
 Column = npt.NDArray[np.float32] | npt.NDArray[np.float64] | npt.NDArray[np.object_]

@@ -395,7 +395,10 @@ MOMENTS: Stored = {
     "nanoseconds": (pa.timestamp("ns"), st.none() | st.integers(-(2**61), 2**61)),
     "text": (
         pa.string(),
-        st.none() | TIMES.map(datetime.isoformat) | st.dates().map(str) | st.sampled_from(WORDS + CLOCKS),
+        st.none()
+        | TIMES.map(datetime.isoformat)
+        | st.dates().map(str)
+        | st.sampled_from(WORDS + CLOCKS),
     ),
 }
 
