@@ -46,6 +46,8 @@ def _against_both(bench: Bench, measure: str, csv: Path, times: int) -> tuple[Ru
 
 def treadle(csv: str) -> float:
     """A snapshot in a directory store of its own."""
+    import pandas  # noqa: F401 - Arrow imports it for its first array, and imports aren't counted
+
     from treadle.adapters.filesystem import DirectoryStore
     from treadle.ingestion import snapshot
     from treadle.spec import Source

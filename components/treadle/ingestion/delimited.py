@@ -129,7 +129,8 @@ class _Reader:
     def _find(self, sample: bool) -> pa.Schema:
         names = list(dict.fromkeys(name for file in self.files for name in file.names))
         open_ = [name for name in names if name not in self.table.types]
-        proofs = {name: Proof(self.words) for name in open_}
+        is_all = sample and len(self.files) == 1
+        proofs = {name: Proof(self.words, is_all) for name in open_}
         for file in self.files:
             try:
                 for batch in _head(file) if sample else file.batches({}, self.words):

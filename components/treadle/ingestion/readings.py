@@ -108,9 +108,11 @@ class Words:
 
 @dataclass
 class Proof:
-    """Finds a column's reading from all its values, batch by batch."""
+    """Finds a column's reading from all its values, batch by batch. ``is_all``: there is but one
+    batch."""
 
     words: Words
+    is_all: bool = False
     signs: set[str] = field(default_factory=set)
     has_leading_zeros: bool = False
     _left: list[Reading] = field(default_factory=list)
@@ -132,6 +134,12 @@ class Proof:
         self._has_values = True
         zeros = pc.match_substring_regex(values, "^0[0-9]+$")
         self.has_leading_zeros |= bool(pc.any(zeros).as_py())
+        # Where all there is to see is here, what fits first is enough: but for numbers, whose dot
+        # might be one between thousands.
+        first = next((r for r in self._left if fits(values, r)), None) if self.is_all else None
+        if first is not None and first.is_native and first != NUMBER:
+            self._left = [first]
+            return
         self._left = [reading for reading in self._left if fits(values, reading)]
         self._times.add(values)
 
