@@ -196,9 +196,9 @@ def _boolean(value: object) -> float:
 
 def _time(value: object) -> float:
     if isinstance(value, str):
-        if not _TIME.fullmatch(value.strip()):
+        if not _TIME.fullmatch(value):
             raise ValueError(value)
-        value = datetime.fromisoformat(value.strip())
+        value = datetime.fromisoformat(value)
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     if not isinstance(value, datetime):

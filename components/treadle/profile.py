@@ -86,7 +86,7 @@ def as_number(name: str, kind: Kind) -> str:
     seconds; what is no number, not finite or beyond float32 becomes null."""
     column = quoted(name)
     if kind is Kind.TIME:
-        text = f"trim(CAST({column} AS VARCHAR))"
+        text = f"CAST({column} AS VARCHAR)"
         plain = f"typeof({column}) <> 'VARCHAR' OR regexp_full_match({text}, '{TIME_TEXT}')"
         return f"epoch(TRY_CAST(CASE WHEN {plain} THEN {column} END AS TIMESTAMPTZ))"
     number = f"TRY_CAST({column} AS DOUBLE)"
