@@ -11,6 +11,7 @@ from serving_fakes import MemoryRegistry, registered, write_bundle
 from treadle import runtime
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.errors import DataError
+from treadle.ingestion import delimited
 from treadle.signature import RowErrors
 from treadle_pipelines import batch
 
@@ -20,7 +21,7 @@ def champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = write_bundle(tmp_path / "bundle")
     version = registered("sum", bundle, DirectoryStore(tmp_path / "objects"), MemoryRegistry())
     monkeypatch.setattr(runtime, "serving_champion", lambda name: (version, bundle))
-    monkeypatch.setattr(batch, "BATCH_ROWS", 2048)
+    monkeypatch.setattr(delimited, "BLOCK_BYTES", 24_000)  # so that there are several batches
 
 
 def written(path: Path, rows: int = 5000, bad: tuple[int, ...] = ()) -> Path:
