@@ -633,7 +633,7 @@ def test_asking_an_empty_home_says_how_to_fill_it_and_leaves_it_empty(tmp_path: 
     assert done.code == 0
     assert "no models" in done.out
     assert "treadle run SPEC" in done.out
-    assert treadle("models", "--json", home=home).json == {"models": []}
+    assert treadle("models", "--json", home=home).json["models"] == []
     print(refused(treadle("models", "customers", home=home), 1, "'customers'", "none yet"))
     table = good(tmp_path / "customers.csv")
     done = treadle("predict", "customers", table, home=home)

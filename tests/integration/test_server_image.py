@@ -34,26 +34,27 @@ def server(wine: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     client = connected()
     if isinstance(client, str):
         pytest.skip(f"no Docker engine answers: {client}")
-    home = copied(wine, tmp_path_factory.mktemp("server"))
-    for path in (home, *home.rglob("*")):
-        os.chown(path, USER, GROUP)
     try:
-        container = client.containers.run(
-            IMAGE,
-            name=f"treadle-server-{uuid4().hex[:8]}",
-            detach=True,
-            environment={"TREADLE_HOME": str(home)},
-            volumes={str(home): {"bind": str(home), "mode": "rw"}},
-            user=f"{USER}:{GROUP}",
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges"],
-            network_mode="none",
-            read_only=True,
-            tmpfs={"/tmp": "rw,size=256m"},
-        )
+        client.images.get(IMAGE)
     except ImageNotFound:
         client.close()
         pytest.skip(f"Docker has no image {IMAGE}: build it with components/build-image")
+    home = copied(wine, tmp_path_factory.mktemp("server"))
+    for path in (home, *home.rglob("*")):
+        os.chown(path, USER, GROUP)
+    container = client.containers.run(
+        IMAGE,
+        name=f"treadle-server-{uuid4().hex[:8]}",
+        detach=True,
+        environment={"TREADLE_HOME": str(home)},
+        volumes={str(home): {"bind": str(home), "mode": "rw"}},
+        user=f"{USER}:{GROUP}",
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges"],
+        network_mode="none",
+        read_only=True,
+        tmpfs={"/tmp": "rw,size=256m"},
+    )
     try:
         yield container
     finally:
