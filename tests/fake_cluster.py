@@ -5,15 +5,15 @@ server does where something is missing, and can be told to refuse or to stay awa
 """
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
+
+from json_server import JsonHandler, serving_json
 
 Object = dict[str, Any]
 
@@ -57,18 +57,7 @@ def start_fake_cluster() -> Iterator[FakeCluster]:
     """Serve one on a free port of 127.0.0.1."""
     cluster = FakeCluster()
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-        def _reply(self, status: int, body: object) -> None:
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
+    class Handler(JsonHandler):
         def _handle(self) -> None:
             url = urlsplit(self.path)
             query = {key: values[0] for key, values in parse_qs(url.query).items()}
@@ -78,31 +67,30 @@ def start_fake_cluster() -> Iterator[FakeCluster]:
             told = cluster.answer(self.command, url.path)
             if told is not None:
                 if told[0] == 0:
-                    self.close_connection = True  # as if it were killed
-                    self.connection.close()
+                    self.break_off()
                     return
-                self._reply(*told)
+                self.reply(*told)
             elif self.command == "PATCH":
-                self._reply(200, _apply(cluster, url.path, body, "dryRun" in query))
+                self.reply(200, _apply(cluster, url.path, body, "dryRun" in query))
             elif self.command == "DELETE":
                 found = cluster.objects.pop(url.path, None)
-                self._reply(*((200, found) if found else _missing(url.path)))
+                self.reply(*((200, found) if found else _missing(url.path)))
             elif url.path.endswith("/log"):
                 self._log(url.path.split("/")[-2], query)
             elif url.path == "/version":
-                self._reply(200, {"gitVersion": "v1.34.4"})
+                self.reply(200, {"gitVersion": "v1.34.4"})
             elif url.path in cluster.objects:
-                self._reply(200, cluster.objects[url.path])
+                self.reply(200, cluster.objects[url.path])
             elif url.path.count("/") == (5 if url.path.startswith("/api/") else 6):
-                self._reply(200, {"items": _listed(cluster, url.path, query)})
+                self.reply(200, {"items": _listed(cluster, url.path, query)})
             else:
-                self._reply(*_missing(url.path))
+                self.reply(*_missing(url.path))
 
         do_GET = do_POST = do_PATCH = do_DELETE = _handle  # noqa: N815
 
         def _log(self, pod: str, query: dict[str, str]) -> None:
             if "previous" in query or pod not in cluster.logs:
-                self._reply(400, {"message": "previous terminated container not found"})
+                self.reply(400, {"message": "previous terminated container not found"})
                 return
             lines = cluster.logs[pod]
             if "tailLines" in query:
@@ -119,16 +107,8 @@ def start_fake_cluster() -> Iterator[FakeCluster]:
             self.wfile.write(data)
             self.close_connection = True
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    cluster.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
+    with serving_json(Handler) as cluster.url:
         yield cluster
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def _apply(cluster: FakeCluster, path: str, body: Object, dry_run: bool) -> Object:

@@ -2,14 +2,14 @@
 must fit the models of KFP's own client, and what it gives is made of them."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import kfp_server_api
+
+from json_server import JsonHandler, serving_json
 
 Object = dict[str, Any]
 API = "/apis/v2beta1"
@@ -85,18 +85,14 @@ def start_fake_kfp() -> Iterator[FakeKfp]:
     """Serve one on a free port of 127.0.0.1."""
     kfp = FakeKfp()
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
+    class Handler(JsonHandler):
         def _handle(self) -> None:
             url = urlsplit(self.path)
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length) or "null") if length else {}
             if kfp.silent:
                 kfp.silent -= 1
-                self.close_connection = True
-                self.connection.close()
+                self.break_off()
                 return
             status, answer = 200, None
             if kfp.refuse:
@@ -107,22 +103,9 @@ def start_fake_kfp() -> Iterator[FakeKfp]:
                     answer = kfp.handle(self.command, url.path, query, body)
                 except AssertionError as error:
                     status, answer = 400, {"message": str(error)}
-            data = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            self.reply(status, answer)
 
         do_GET = do_POST = do_DELETE = _handle  # noqa: N815
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    kfp.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
+    with serving_json(Handler) as kfp.url:
         yield kfp
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
