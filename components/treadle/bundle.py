@@ -13,7 +13,6 @@ Its digest, over the files' names and contents, is the model's identity everywhe
 store a bundle lies under ``bundles/<digest>/``, beside its signature, if it has one.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
@@ -21,14 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from treadle import signing
+from treadle.answers import Output, answers, check_golden
 from treadle.encoding import NULL_CATEGORY, Column, RowEncoder, feeds, untokenised
 from treadle.errors import ModelError
 from treadle.ports import ObjectStore
 from treadle.records import Kind, Profile, Signature
 from treadle.signature import encode_rows, row_encoder
+from treadle.signing import digest_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -41,10 +41,6 @@ SIGNATURE, REFERENCE, GOLDEN = "signature.json", "reference.json", "golden.json"
 SCHEMA = "schema.json"
 MLMODEL = "MLmodel"
 FILES = (ONNX, SKOPS, SIGNATURE, REFERENCE, SCHEMA, GOLDEN, MLMODEL)
-# Answers of one graph on two machines may differ in the last bits.
-GOLDEN_TOLERANCE = 1e-4
-
-Output = npt.NDArray[Any]
 
 
 class Model(Protocol):
@@ -181,39 +177,8 @@ class Bundle:
 
     def prove(self) -> None:
         """Answer the golden rows; raises ModelError where an answer isn't the expected one."""
-        rows, answers = self.golden
-        got = self.predict_rows(rows)
-        for position, (answer, expected) in enumerate(zip(got, answers, strict=True)):
-            if not same_answer(answer, expected):
-                raise ModelError(
-                    f"golden row {position}: expected {expected}, got {answer}: this bundle "
-                    "doesn't run here as it did where it was made"
-                )
-
-
-def answers(output: Output, signature: Signature) -> list[dict[str, Any]]:
-    """Put a model's output into words: ``{"prediction": 3.2}``, or ``{"prediction": "cat",
-    "probabilities": {"cat": 0.7, "dog": 0.3}}``."""
-    if not signature.task.is_classification:
-        return [{"prediction": value} for value in np.asarray(output, dtype=float).tolist()]
-    best = np.argmax(output, axis=1).tolist()
-    classes = signature.classes
-    return [
-        {"prediction": classes[code], "probabilities": dict(zip(classes, row, strict=True))}
-        for code, row in zip(best, np.asarray(output, dtype=float).tolist(), strict=True)
-    ]
-
-
-def same_answer(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Say whether two answers agree within GOLDEN_TOLERANCE."""
-    if isinstance(one["prediction"], str):
-        pairs = zip(one["probabilities"].values(), other["probabilities"].values(), strict=True)
-        return one["prediction"] == other["prediction"] and all(_close(a, b) for a, b in pairs)
-    return _close(one["prediction"], other["prediction"])
-
-
-def _close(a: float, b: float) -> bool:
-    return abs(a - b) <= GOLDEN_TOLERANCE * max(1.0, abs(a), abs(b))
+        rows, expected = self.golden
+        check_golden(self.predict_rows(rows), expected)
 
 
 def decode_row(
@@ -275,12 +240,3 @@ def _check_signature(
             f"bundle {digest} isn't signed with the key in TREADLE_VERIFY_KEY: it comes from "
             f"somebody else, or that is another key; to sign it, {way_out}"
         )
-
-
-def digest_of(files: Mapping[str, Path]) -> str:
-    """Return the digest of named files: 32 hexadecimal digits."""
-    whole = hashlib.sha256()
-    for name in sorted(files):
-        content = hashlib.sha256(files[name].read_bytes()).hexdigest()
-        whole.update(f"{name}\0{content}\0".encode())
-    return whole.hexdigest()[:32]

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from treadle.bundle import Bundle, Output
+from treadle.answers import Output
+from treadle.bundle import Bundle
 from treadle.errors import DataError
 from treadle.records import Signature
 

@@ -23,6 +23,15 @@ FILE = "bundle.sig"
 STATEMENT = "treadle bundle 1"
 
 
+def digest_of(files: Mapping[str, Path]) -> str:
+    """Return the digest of named files: 32 hexadecimal digits."""
+    whole = hashlib.sha256()
+    for name in sorted(files):
+        content = hashlib.sha256(files[name].read_bytes()).hexdigest()
+        whole.update(f"{name}\0{content}\0".encode())
+    return whole.hexdigest()[:32]
+
+
 def statement(files: Mapping[str, Path]) -> bytes:
     """Return what is signed."""
     lines = [f"{name} {hashlib.sha256(files[name].read_bytes()).hexdigest()}" for name in files]

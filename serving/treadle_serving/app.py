@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from treadle.bundle import Output, answers
+from treadle.answers import Output, answers
 from treadle.config import Settings
 from treadle.explanation import explain
 from treadle.ports import ObjectStore, Registry

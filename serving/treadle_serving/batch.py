@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from treadle.bundle import Output
+from treadle.answers import Output
 from treadle.encoding import Column
 from treadle.signature import encode_rows
 from treadle_serving.models import Served

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from treadle import __version__
-from treadle.bundle import Output
+from treadle.answers import Output
 from treadle.encoding import Column, Fault, encode_values, within_float32
 from treadle.records import Kind, Signature
 from treadle.signature import RowErrors

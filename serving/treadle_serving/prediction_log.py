@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from treadle import predictions
-from treadle.bundle import Output
+from treadle.answers import Output
 from treadle.encoding import Column
 from treadle.errors import TreadleError
 from treadle.ports import ObjectStore

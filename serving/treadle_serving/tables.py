@@ -10,7 +10,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from treadle import scoring
-from treadle.bundle import Output, answers
+from treadle.answers import Output, answers
 from treadle.errors import TreadleError
 from treadle.signature import RowErrors, frame_of, read_frame
 from treadle_serving.batch import Batch

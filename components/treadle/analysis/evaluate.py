@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from treadle import metrics, prepared
-from treadle.bundle import Bundle, Output
+from treadle.answers import Output
+from treadle.bundle import Bundle
 from treadle.encoding import Column, category
 from treadle.errors import DataError
 from treadle.metrics import Measure, Vector

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from treadle.bundle import Bundle, same_answer
+from treadle.answers import same_answer
+from treadle.bundle import Bundle
 from treadle.deployment import promotion
 from treadle.deployment.promotion import CHALLENGER, CHAMPION, Fetch
 from treadle.errors import ModelError, TreadleError

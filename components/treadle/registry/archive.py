@@ -100,7 +100,7 @@ def unpack(
         contents = _extract(path, Path(scratch), verify_key)
         files = {name: Path(scratch) / name for name in contents.files}
         inside = _within(files, "bundle/")
-        if bundles.SIGNATURE not in inside or bundles.digest_of(inside) != contents.version.digest:
+        if bundles.SIGNATURE not in inside or signing.digest_of(inside) != contents.version.digest:
             raise ModelError(f"{path}: its bundle isn't {contents.version.digest}, as it says")
         bundle = Bundle(inside)
         bundle.prove()
