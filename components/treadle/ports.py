@@ -13,6 +13,10 @@ class ObjectStore(Protocol):
     def put_bytes(self, key: str, data: bytes) -> None:
         """Store ``data`` under ``key``, replacing what was there."""
 
+    def create(self, key: str, data: bytes) -> bool:
+        """Store ``data`` under ``key`` where there is nothing yet, and say whether it was: of
+        several who try at once, one succeeds."""
+
     def put_file(self, key: str, path: Path) -> None:
         """Store the file at ``path`` under ``key``, replacing what was there."""
 

@@ -465,6 +465,23 @@ def predict(
                   f"{summary['rejects']}", file=sys.stderr)  # fmt: skip
 
 
+@app.command()
+def label(
+    name: ModelName,
+    table: Annotated[
+        str | None,
+        typer.Argument(metavar="[FILE]", help="A table with the columns id and label (and at)."),
+    ] = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Keep labels for logged predictions; without a file, show how they stand."""
+    _set_home(home)
+    from treadle_pipelines import labelling
+
+    print(labelling.label(name, table, as_json))
+
+
 def _port(text: str) -> int:
     if not str(text).isdecimal() or not 0 < int(text) < 65536:
         raise typer.BadParameter(f"{text!r} is no port: choose one from 1 to 65535")

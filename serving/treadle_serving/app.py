@@ -45,7 +45,7 @@ class App:
     """The application. ``start`` and ``stop`` frame its life."""
 
     def __init__(self, settings: Settings, registry: Registry, store: ObjectStore) -> None:
-        self.settings = settings
+        self.settings, self.store = settings, store
         self.models = Models(registry, store, settings.server_memory_mib * 2**20)
         self.metrics = Metrics(self.models)
         self.log = PredictionLog(store, self.metrics, settings.prediction_log_share)

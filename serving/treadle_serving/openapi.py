@@ -41,6 +41,7 @@ def document(body_mib: int) -> dict[str, Any]:
 def _paths() -> dict[str, Any]:
     found: dict[str, Any] = {
         "/v1/models": {"get": _get("List the models", "Models")},
+        "/v1/models/{name}/labels": {"parameters": [_NAME], "post": _label()},
         "/livez": {"get": _get("Whether the process answers", "Anything", faults=())},
         "/readyz": {"get": _get("Whether requests can be answered", "Anything", faults=(503,))},
         "/v2": {"get": _get("The server, in the Open Inference Protocol", "Anything")},
@@ -80,6 +81,14 @@ def _predict() -> dict[str, Any]:
     }
 
 
+def _label() -> dict[str, Any]:
+    return {
+        "summary": "What turned out to be true of predicted rows, by their ids; sent twice is once",
+        "requestBody": {"required": True, "content": _json("Labels")},
+        "responses": _responses(_json("Delivery"), (400, 401, 404, 408, 413, 422, 503)),
+    }
+
+
 def _infer() -> dict[str, Any]:
     return {
         "summary": "Predict tensors; binary tensors are taken and given",
@@ -114,6 +123,13 @@ def _schemas() -> dict[str, Any]:
          "data": _list({"anyOf": [_VALUE, _list(_VALUE)]})},
         ["name", "datatype", "shape", "data"],
     )  # fmt: skip
+    label = _object(
+        {"id": {**_TEXT, "minLength": 1, "maxLength": 200},
+         "label": {**_VALUE, "description": "null: not known yet"},
+         "at": {**_TEXT, "format": "date-time", "description": "when it became known"}},
+        ["id", "label"],
+    )  # fmt: skip
+    counts = ["labels", "not_yet_known", "unknown_class", "from_future"]
     return {
         "Anything": {"type": "object"},
         "Models": _object({"models": _list({"type": "object"})}, ["models"]),
@@ -126,6 +142,12 @@ def _schemas() -> dict[str, Any]:
             ["rows"],
         ),
         "Predictions": _object({**identity, "predictions": _list(answer)}, ["predictions"]),
+        "Labels": _object({"labels": {**_list(label), "minItems": 1}}, ["labels"]),
+        "Delivery": _object(
+            {"model": _TEXT, "digest": _TEXT, **{count: {"type": "integer"} for count in counts},
+             "is_new": {"type": "boolean", "description": "false: it had come before"}},
+            ["model", "digest", *counts, "is_new"],
+        ),
         "Tensors": _object({"id": _TEXT, "inputs": {**_list(tensor), "minItems": 1}}, ["inputs"]),
         "Fault": _object({"error": _TEXT, "request_id": _TEXT, "rows": _list({"type": "object"})},
                          ["error"]),

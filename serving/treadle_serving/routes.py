@@ -27,6 +27,7 @@ _PAGES = Path(__file__).with_name("pages")
 
 def application(app: "App") -> Starlette:
     """Return the routes."""
+    from treadle_serving import labels  # which answers as these do
 
     def route(path: str, endpoint: Endpoint, method: str = "GET") -> Route:
         return Route(path, _answering(app, endpoint), methods=[method])
@@ -53,6 +54,7 @@ def application(app: "App") -> Starlette:
             route(f"{path}/ready", open_inference.is_ready),
             route(f"{path}/infer", open_inference.infer, "POST"),
         ]
+    routes.append(route("/v1/models/{name}/labels", labels.take, "POST"))
     # Answered before it comes here, but for other methods and for versions beyond all numbers.
     for path in ("/v1/models/{name}", "/v1/models/{name}/versions/{version:int}"):
         routes.append(route(f"{path}/predict", no_such_version, "POST"))

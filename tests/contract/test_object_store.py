@@ -91,6 +91,24 @@ def test_a_put_replaces_the_former_blob(store: ObjectStore) -> None:
     assert list(store.keys()) == ["a"]
 
 
+def test_what_is_created_is_created_once(store: ObjectStore) -> None:
+    assert store.create("a/b", b"first")
+    assert not store.create("a/b", b"second")
+    assert store.get_bytes("a/b") == b"first"
+    store.delete("a/b")
+    assert store.create("a/b", b"third")
+
+
+def test_of_many_who_create_at_once_one_succeeds(store: ObjectStore) -> None:
+    def create(who: int) -> bool:
+        return store.create("the/one", b"%d" % who)
+
+    with ThreadPoolExecutor(8) as threads:
+        succeeded = list(threads.map(create, range(8)))
+    assert succeeded.count(True) == 1
+    assert store.get_bytes("the/one") == b"%d" % succeeded.index(True)
+
+
 def test_a_missing_blob_is_named(store: ObjectStore) -> None:
     store.put_bytes("folder/blob", b"")
     for key in ("nothing/here", "folder", "folder/blob/below"):

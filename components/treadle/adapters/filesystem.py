@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +34,16 @@ class DirectoryStore:
     def put_bytes(self, key: str, data: bytes) -> None:
         """Store ``data`` under ``key``, replacing what was there."""
         self._put(key, [data])
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Store ``data`` under ``key`` where there is nothing yet; say whether it was."""
+        if self.exists(key):
+            return False
+        try:
+            self._put(key, [data], _link)
+        except _Taken:
+            return False
+        return True
 
     def put_file(self, key: str, path: Path) -> None:
         """Store the file at ``path`` under ``key``, replacing what was there. Raises StoreError
@@ -93,7 +103,12 @@ class DirectoryStore:
             for file in files:
                 yield (Path(folder) / file).relative_to(self._root).as_posix()
 
-    def _put(self, key: str, chunks: Iterable[bytes]) -> None:
+    def _put(
+        self,
+        key: str,
+        chunks: Iterable[bytes],
+        place: Callable[[Path, Path], object] = Path.replace,
+    ) -> None:
         path = self._path(key)
         part = self._aside / f".part-{uuid4().hex}"
         with self._faults_in_words(f"can't store {shown(key)}"):
@@ -101,7 +116,7 @@ class DirectoryStore:
                 self._aside.mkdir(parents=True, exist_ok=True)
                 self._sweep()
                 _write_synced(part, chunks)
-                _move(part, path)
+                _move(part, path, place)
             finally:
                 # Gone already after a move; nothing to add to the fault that is on its way.
                 with suppress(OSError):
@@ -158,11 +173,25 @@ def _write_synced(part: Path, chunks: Iterable[bytes]) -> None:
         os.fsync(file.fileno())
 
 
-def _move(part: Path, path: Path) -> None:
+class _Taken(Exception):
+    """There is a blob under the key already."""
+
+
+def _link(part: Path, path: Path) -> None:
+    """Unlike a rename, fail where there is a file."""
+    try:
+        os.link(part, path)
+    except FileExistsError as error:
+        if path.is_dir():
+            raise
+        raise _Taken from error
+
+
+def _move(part: Path, path: Path, place: Callable[[Path, Path], object]) -> None:
     for tries_left in reversed(range(10)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.replace(path)
+            place(part, path)
             break
         except (FileNotFoundError, FileExistsError):
             # A delete in another process took the empty folder meanwhile, which mkdir can also

@@ -31,6 +31,8 @@ AWS = "s3.amazonaws.com"
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "InvalidToken"}
 _MISSING_BLOB = {"NoSuchKey", "ResourceNotFound"}
+# The second: two tried at the very same moment.
+_TAKEN = {"PreconditionFailed", "ConditionalRequestConflict"}
 _CHECK_KEYS = "check TREADLE_S3_ACCESS_KEY, TREADLE_S3_SECRET_KEY and the bucket's policy"
 
 
@@ -110,6 +112,22 @@ class S3Store:
         name = self._name(key)
         with self._faults_in_words(key):
             self._client.put_object(self._bucket, name, BytesIO(data), len(data))
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Store ``data`` under ``key`` where there is nothing yet; say whether it was (a
+        conditional write, which the server decides)."""
+        name = self._name(key)
+        with self._faults_in_words(key):
+            try:
+                # The client's public way takes no such header.
+                self._client._execute(
+                    "PUT", self._bucket, name, body=data, headers={"If-None-Match": "*"}
+                )
+            except S3Error as error:
+                if error.code in _TAKEN:
+                    return False
+                raise
+        return True
 
     def put_file(self, key: str, path: Path) -> None:
         """Store the file at ``path`` under ``key``, replacing what was there. Raises StoreError

@@ -1,0 +1,241 @@
+"""Read the prediction log, and join the labels that came since to it by id.
+
+Files that were cut short are named and left out, never taken for an end of the log.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from treadle import labels, predictions
+from treadle.answers import Output
+from treadle.ports import ObjectStore
+from treadle.prepared import UNKNOWN_CLASS
+from treadle.records import ModelVersion, Signature
+
+# A window has no more rows than this: the newest.
+MOST_ROWS = 1_000_000
+ROLE = "champion"
+# How far a server's clock may be ahead of this one's.
+AHEAD = timedelta(minutes=5)
+Mask = npt.NDArray[np.bool_]
+Answers = npt.NDArray[np.float64] | npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Rows that one version answered as champion, in the order of time: ids, times (microseconds
+    since 1970), features as the model read them, and its output, (n,) values or (n, classes)
+    probabilities. ``is_new`` marks those in files that weren't looked at before."""
+
+    table: pa.Table
+    at: npt.NDArray[np.int64]
+    output: Output
+    is_new: Mask
+    unreadable: list[str]
+    repeated: int = 0
+    ahead: int = 0
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(self.at)
+
+    @property
+    def columns(self) -> dict[str, pa.Array]:
+        """The features."""
+        whole = self.table["features"].combine_chunks()
+        return {field.name: whole.field(field.name) for field in whole.type}
+
+    def only(self, kept: Mask) -> "Logged":
+        """Return some of the rows."""
+        return replace(
+            self,
+            table=self.table.filter(pa.array(kept)),
+            at=self.at[kept],
+            output=self.output[kept],
+            is_new=self.is_new[kept],
+        )
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labels of logged rows: which rows have one (``known``), and the answers of those, as numbers
+    or as codes into the signature's classes. ``unknown_class`` counts labels of other classes;
+    those rows have none."""
+
+    known: Mask
+    answers: Answers
+    unknown_class: int
+
+
+def keys_of(model: str, store: ObjectStore) -> list[str]:
+    """Return the keys of a model's log, oldest hour first."""
+    return list(store.keys(f"{predictions.PREFIX}/{model}/"))
+
+
+def hour_in(key: str) -> datetime:
+    """Return the hour of a file of the log."""
+    _, _, day, hour, _ = key.split("/")
+    return datetime.strptime(f"{day} {hour}", "%Y-%m-%d %H").replace(tzinfo=UTC)
+
+
+def read(
+    keys: Sequence[str],
+    version: ModelVersion,
+    seen: set[str],
+    new_from: datetime | None,
+    since: datetime | None,
+    most_rows: int,
+    now: datetime,
+    store: ObjectStore,
+) -> Logged:
+    """Return the newest rows of the log, ``most_rows`` at most (whole files, so a few more), none
+    from an hour before ``since``. New are the files of the hour ``new_from`` and later that aren't
+    ``seen`` (None: all are).
+
+    An id that comes twice counts once, as it was answered first. Rows from later than ``now`` are
+    from a server whose clock is ahead: they are counted, and they stay.
+    """
+    found: list[tuple[pa.Table, bool]] = []
+    unreadable: list[str] = []
+    rows = 0
+    for key in reversed(_own(keys, version, since)):
+        if rows >= most_rows:
+            break
+        try:
+            table = _rows(store.local(key), version)
+        except (pa.ArrowException, OSError):
+            unreadable.append(key)
+            continue
+        fresh = new_from is None or hour_in(key) >= new_from
+        found.append((table, fresh and key not in seen))
+        rows += table.num_rows
+    whole = [table for table, _ in found] or [predictions.schema(version.signature).empty_table()]
+    is_new = np.repeat([new for _, new in found], [len(table) for table, _ in found])
+    return _ordered(pa.concat_tables(whole), is_new.astype(bool), unreadable, version, now)
+
+
+def _own(keys: Sequence[str], version: ModelVersion, since: datetime | None) -> list[str]:
+    """Leave out the files of other versions and earlier hours."""
+    first = None if since is None else predictions.hour_of(since)
+    return [
+        key
+        for key in keys
+        if key.rpartition("/")[2].startswith(f"{version.digest}-")
+        and (first is None or hour_in(key) >= first)
+    ]
+
+
+def _rows(path: Path, version: ModelVersion) -> pa.Table:
+    table = pq.read_table(path, schema=predictions.schema(version.signature))
+    return table.filter(pc.equal(table["role"], ROLE)).drop_columns(["version", "digest", "role"])
+
+
+def _ordered(
+    table: pa.Table, is_new: Mask, unreadable: list[str], version: ModelVersion, now: datetime
+) -> Logged:
+    at = table["at"].cast(pa.int64()).to_numpy()
+    order = np.argsort(at, kind="stable")
+    if (np.diff(order) != 1).any():
+        table, at, is_new = table.take(pa.array(order)), at[order], is_new[order]
+    first = _first(table["prediction_id"])
+    logged = Logged(
+        table,
+        at,
+        _output(table, version.signature),
+        is_new,
+        sorted(unreadable),
+        repeated=len(at) - int(first.sum()),
+        ahead=int((at > int((now + AHEAD).timestamp() * 1e6)).sum()),
+    )
+    return logged if first.all() else logged.only(first)
+
+
+def _first(ids: pa.ChunkedArray) -> Mask:
+    """Mark where each id comes first."""
+    first = np.zeros(len(ids), dtype=bool)
+    if len(ids):
+        codes = ids.combine_chunks().dictionary_encode().indices.to_numpy()
+        first[np.unique(codes, return_index=True)[1]] = True
+    return first
+
+
+def _output(table: pa.Table, signature: Signature) -> Output:
+    if not signature.task.is_classification:
+        values: Output = table["prediction"].to_numpy().astype(np.float64)
+        return values
+    flat = table["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat).reshape(table.num_rows, len(signature.classes))
+
+
+def join(logged: Logged, model: str, signature: Signature, store: ObjectStore) -> Labelled:
+    """Return the labels of logged rows: of each row's, the one that became known last."""
+    nothing = Labelled(np.zeros(logged.rows, dtype=bool), np.empty(0), 0)
+    if not logged.rows:
+        return nothing
+    # A label may have come before its server's clock says that it was asked.
+    since = datetime.fromtimestamp(logged.at[0] / 1e6, UTC) - timedelta(hours=1)
+    tables = [table for _, table in _tables(labels.keys(model, since, store), store)]
+    if not tables:
+        return nothing
+    given = pa.concat_tables(tables).sort_by([("at", "descending"), ("received_at", "descending")])
+    places = pc.index_in(logged.table["prediction_id"], value_set=given["prediction_id"])
+    known = places.is_valid().to_numpy()
+    values = given["label"].take(places.drop_null())
+    if not signature.task.is_classification:
+        return Labelled(known, values.to_numpy().astype(np.float64), 0)
+    codes = pc.index_in(values, value_set=pa.array(signature.classes))
+    coded = codes.fill_null(UNKNOWN_CLASS).to_numpy().astype(np.int64)
+    known = known.copy()
+    strange = coded == UNKNOWN_CLASS
+    known[np.flatnonzero(known)[strange]] = False
+    return Labelled(known, coded[~strange], int(strange.sum()))
+
+
+def _tables(keys: Iterator[str] | Sequence[str], store: ObjectStore) -> Iterator[tuple[str, Any]]:
+    """Yield the files that can be read."""
+    for key in keys:
+        try:
+            yield key, pq.read_table(store.local(key))
+        except (pa.ArrowException, OSError):
+            continue
+
+
+def joined_counts(model: str, store: ObjectStore) -> dict[str, int]:
+    """Count a model's labels: how many there are, of how many predictions, how many were sent again
+    with another value, and how many are of no prediction that was logged (they stay, and count as
+    soon as it is)."""
+    given = [table for _, table in _tables(labels.keys(model, None, store), store)]
+    if not given:
+        return {"labels": 0, "predictions": 0, "corrected": 0, "not_joined": 0}
+    logged = [str(store.local(key)) for key in keys_of(model, store) if _is_whole(key, store)]
+    source = f"read_parquet({logged!r})" if logged else "(SELECT NULL AS prediction_id)"
+    query = (
+        "SELECT count(*), count(DISTINCT prediction_id), (SELECT count(*) FROM (SELECT 1 FROM given"
+        " GROUP BY prediction_id HAVING count(DISTINCT label) > 1)), count(DISTINCT prediction_id) "
+        "FILTER (prediction_id NOT IN (SELECT prediction_id FROM logged WHERE prediction_id IS NOT "
+        "NULL)) FROM given"
+    )
+    with duckdb.connect() as connection:
+        connection.register("given", pa.concat_tables(given))
+        connection.execute(f"CREATE VIEW logged AS SELECT prediction_id FROM {source}")
+        ((count, ids, corrected, unknown),) = connection.sql(query).fetchall()
+    return {"labels": count, "predictions": ids, "corrected": corrected, "not_joined": unknown}
+
+
+def _is_whole(key: str, store: ObjectStore) -> bool:
+    try:
+        pq.read_metadata(store.local(key))
+    except (pa.ArrowException, OSError):
+        return False
+    return True
