@@ -118,6 +118,15 @@ class Settings:
                 raise SpecError(f"TREADLE_{name.upper()} {shown}; it must begin with {known}")
         return self
 
+    def shown(self) -> dict[str, str]:
+        """Return the variables that were set to something else than their default, but for the
+        home and for what is secret."""
+        own = [f for f in fields(self) if f.name != "home" and not f.metadata.get("secret")]
+        values = ((f.name, getattr(self, f.name), f.default) for f in own)
+        return {
+            PREFIX + name.upper(): str(value) for name, value, default in values if value != default
+        }
+
     def as_environment(self) -> dict[str, str]:
         """Return the variables that give a child process these same settings."""
         values = ((f.name, getattr(self, f.name)) for f in fields(self))

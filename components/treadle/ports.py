@@ -72,8 +72,12 @@ class Registry(Protocol):
     def aliased(self, name: str, alias: str) -> ModelVersion | None:
         """Return the version that carries ``alias``, or None (also for an unknown name)."""
 
-    def register(self, new: NewVersion, files: Mapping[str, Path]) -> ModelVersion:
-        """Add a version. ``files`` (name to path) are shown beside it. All or nothing."""
+    def register(
+        self, new: NewVersion, files: Mapping[str, Path], number: int | None = None
+    ) -> ModelVersion:
+        """Add a version under the next number, or under ``number``, which must not be lower: then
+        those in between stay without a version. ``files`` (name to path) are shown beside it. All
+        or nothing."""
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Point ``alias`` at a version, taking it from whichever had it."""

@@ -439,6 +439,9 @@ class NewVersion(Record):
     metrics: list[Metric]
     lineage: Lineage
     decision: Decision
+    registered_at: datetime | None = Field(
+        default=None, description="when it was registered, where a backup brought it here"
+    )
 
 
 class ModelVersion(NewVersion):

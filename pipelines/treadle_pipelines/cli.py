@@ -417,6 +417,32 @@ def unpack(
 
 
 @app.command()
+def backup(
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write (.tar).")],
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write all that is kept, registry and objects, to one file."""
+    _set_home(home)
+    from treadle_pipelines import backups
+
+    print(backups.backup(out, as_json))
+
+
+@app.command()
+def restore(
+    backup: Annotated[Path, typer.Argument(metavar="FILE", help="What treadle backup wrote.")],
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put back what treadle backup wrote, once it is checked. Broken off, run it again."""
+    _set_home(home)
+    from treadle_pipelines import backups
+
+    print(backups.restore(backup, as_json))
+
+
+@app.command()
 def data(
     name: Annotated[str | None, typer.Argument(help="One dataset; all if left out.")] = None,
     diff: Annotated[

@@ -123,11 +123,15 @@ class MlflowRegistry:
                 raise
         return _record(found, found.aliases) if RECORD in found.tags else None
 
-    def register(self, new: NewVersion, files: Mapping[str, Path]) -> ModelVersion:
+    def register(
+        self, new: NewVersion, files: Mapping[str, Path], number: int | None = None
+    ) -> ModelVersion:
         """Add a version. It shows up last, whole, with its record."""
         with _in_words(self._uri):
             run_id = self._log_run(new, files)
             self._make_model(new.name)
+            if number is not None:
+                self._use_numbers_before(number, new)
             version = self._client.create_model_version(
                 new.name,
                 new.source,
@@ -136,6 +140,16 @@ class MlflowRegistry:
                 description=f"{new.lineage.family}, {new.semver}",
             )
             return _record(version, [])
+
+    def _use_numbers_before(self, number: int, new: NewVersion) -> None:
+        """Make and delete versions, without a record, until ``number`` is the next: MLflow counts,
+        and never gives a number twice."""
+        others = self._client.search_model_versions(f"name='{new.name}'", max_results=_PAGE)
+        last = max((int(version.version) for version in others), default=0)
+        while last < number - 1:
+            made = self._client.create_model_version(new.name, new.source)
+            self._client.delete_model_version(new.name, made.version)
+            last = int(made.version)
 
     def _make_model(self, name: str) -> None:
         """Make sure that the model is there, with a history. Only one of two that make it at once
@@ -344,9 +358,8 @@ def versioned(
 ) -> ModelVersion:
     """Return the version behind a RECORD tag."""
     new = NewVersion.model_validate_json(record)
-    return ModelVersion(
-        **dict(new), version=version, created_at=created_at, aliases=sorted(aliases)
-    )
+    first = new.registered_at or created_at
+    return ModelVersion(**dict(new), version=version, created_at=first, aliases=sorted(aliases))
 
 
 def _pages(search: Any) -> Iterator[Any]:

@@ -198,7 +198,9 @@ class SqliteMlflowRegistry(MlflowRegistry):
             ).fetchall()
         return [_version(row) for row in rows]
 
-    def register(self, new: NewVersion, files: Mapping[str, Path]) -> ModelVersion:
+    def register(
+        self, new: NewVersion, files: Mapping[str, Path], number: int | None = None
+    ) -> ModelVersion:
         """Add a version, in one transaction."""
         mlflow_database.create(self._database, self._files)
         run_id = uuid.uuid4().hex
@@ -206,14 +208,14 @@ class SqliteMlflowRegistry(MlflowRegistry):
         try:
             with self._writing() as connection:
                 if connection is None:
-                    return super().register(new, files)
+                    return super().register(new, files, number)
                 shown.mkdir(parents=True)
                 for name, path in files.items():
                     shutil.copyfile(path, shown / name)
                 now = _now_ms()
                 tables.insert_model(connection, new.name, self._files.as_uri(), now)
                 tables.insert_run(connection, run_id, new, shown.as_uri(), now)
-                version = tables.insert_version(connection, run_id, new, now)
+                version = tables.insert_version(connection, run_id, new, now, number)
         except BaseException:
             shutil.rmtree(self._files / run_id, ignore_errors=True)
             raise

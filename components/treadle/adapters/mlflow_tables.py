@@ -135,14 +135,16 @@ def _insert_bare_run(
     insert(connection, "tags", {"key": "mlflow.runName", "value": title, "run_uuid": run_id})
 
 
-def insert_version(connection: sqlite3.Connection, run_id: str, new: NewVersion, now: int) -> int:
-    """Add a version under the next number; return it."""
+def insert_version(
+    connection: sqlite3.Connection, run_id: str, new: NewVersion, now: int, number: int | None
+) -> int:
+    """Add a version under the next number, or the given higher one; return it."""
     model = {"name": new.name, "workspace": WORKSPACE}
     times = {"creation_time": now, "last_updated_time": now}
     (last,) = connection.execute(
         "SELECT coalesce(max(version), 0) FROM model_versions WHERE name = ?", (new.name,)
     ).fetchone()
-    version = int(last) + 1
+    version = max(int(last) + 1, number or 0)
     row = {
         "version": version, "description": f"{new.lineage.family}, {new.semver}",
         "current_stage": "None", "source": new.source, "run_id": run_id, "status": "READY",

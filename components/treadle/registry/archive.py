@@ -7,11 +7,12 @@ pages and the environment's lock. The rows it was trained on stay where they are
 """
 
 import hashlib
+import io
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         Ed25519PublicKey,
     )
 
+Told = TypeVar("Told", bound=Record)
 FORMAT = 1
 CONTENTS, SIGNED = "treadle.json", "treadle.json.sig"
 ENVIRONMENT = "environment.txt"
@@ -72,10 +74,10 @@ def pack(
             members[SIGNED].write_bytes(signing.sign_text(told.read_bytes(), signing_key))
         with tarfile.open(aside, "w") as tar:
             for name, path in (members | files).items():
-                tar.add(path.resolve(), name, recursive=False, filter=_plain)
+                tar.add(path.resolve(), name, recursive=False, filter=plain)
 
 
-def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
     """Leave out whose file it was and when: the same version makes the same archive."""
     member.uid = member.gid = member.mtime = 0
     member.uname = member.gname = ""
@@ -136,12 +138,12 @@ def _extract(path: Path, place: Path, verify_key: "Ed25519PublicKey | None") -> 
     """Take out what the contents name, and nothing else, each under its own name."""
     try:
         with tarfile.open(path) as tar:
-            raw = _read(tar, CONTENTS)
+            raw = read(tar, CONTENTS)
             contents = _contents(path, raw)
             if verify_key is not None:
                 _check_signature(path, tar, raw, verify_key)
             for name, wanted in contents.files.items():
-                data = _read(tar, name)
+                data = read(tar, name)
                 if hashlib.sha256(data).hexdigest() != wanted:
                     raise RegistryError(f"{path} was altered: {name} isn't what it was")
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
@@ -156,15 +158,7 @@ def _extract(path: Path, place: Path, verify_key: "Ed25519PublicKey | None") -> 
 
 
 def _contents(path: Path, raw: bytes) -> Contents:
-    try:
-        if (found := _Format.model_validate_json(raw).format) > FORMAT:
-            raise RegistryError(
-                f"{path} has format {found}, and this Treadle reads up to {FORMAT}: a newer one "
-                "has written it; install that here"
-            )
-        contents = Contents.model_validate_json(raw)
-    except ValidationError as error:
-        raise RegistryError(f"{path}: {CONTENTS} can't be read: was it altered?") from error
+    contents = parsed(path, Contents, raw, FORMAT)
     expected = {f"bundle/{name}" for name in bundles.FILES} | {ENVIRONMENT}
     expected |= {f"pages/{name}" for name in contents.version.lineage.pages}
     for name in contents.files:
@@ -173,10 +167,24 @@ def _contents(path: Path, raw: bytes) -> Contents:
     return contents
 
 
+def parsed(path: Path, kind: type[Told], raw: bytes, known: int) -> Told:
+    """Parse what an archive says it holds. Raises RegistryError where its format is newer than
+    ``known``, or it can't be read."""
+    try:
+        if (found := _Format.model_validate_json(raw).format) > known:
+            raise RegistryError(
+                f"{path} has format {found}, and this Treadle reads up to {known}: a newer one "
+                "has written it; install that here"
+            )
+        return kind.model_validate_json(raw)
+    except ValidationError as error:
+        raise RegistryError(f"{path}: its contents can't be read: was it altered?") from error
+
+
 def _check_signature(
     path: Path, tar: tarfile.TarFile, raw: bytes, verify_key: "Ed25519PublicKey"
 ) -> None:
-    signature = _read(tar, SIGNED) if SIGNED in tar.getnames() else b""
+    signature = read(tar, SIGNED) if SIGNED in tar.getnames() else b""
     if not signing.is_signed_text(raw, signature, verify_key):
         raise ModelError(
             f"{path} isn't signed with the key in TREADLE_VERIFY_KEY: pack it where "
@@ -184,12 +192,18 @@ def _check_signature(
         )
 
 
-def _read(tar: tarfile.TarFile, name: str) -> bytes:
-    member = tar.extractfile(tar.getmember(name))
-    if member is None:
-        raise KeyError(f"{name} is no file")
-    with member:
-        return member.read()
+def read(tar: tarfile.TarFile, name: str) -> bytes:
+    """Return a member's bytes. Raises KeyError where there is none."""
+    with opened(tar, tar.getmember(name)) as content:
+        return content.read()
+
+
+def opened(tar: tarfile.TarFile, member: tarfile.TarInfo) -> io.BufferedReader:
+    """Open a member for reading. Raises KeyError where it is no file."""
+    content = tar.extractfile(member)
+    if content is None:
+        raise KeyError(f"{member.name} is no file")
+    return cast("io.BufferedReader", content)
 
 
 def _sha256(path: Path) -> str:
