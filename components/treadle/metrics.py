@@ -1,27 +1,29 @@
 """The metrics of a task: what the search optimises, analysis reports and feedback watches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from treadle.errors import SpecError
 from treadle.records import Metric, Task
+from treadle.resampling import Counts, Statistic, Vector, interval, mean_of, of_rows, resampled
 from treadle.spec import MetricName
-
-Vector = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric. ``of(answers, output)`` takes (n,) answers and the model's output: (n,) values,
-    or (n, classes) probabilities; it returns nan where it is undefined."""
+    """A metric. ``weighing(answers, output)`` takes (n,) answers and the model's output: (n,)
+    values, or (n, classes) probabilities; it returns the metric as a function of how often each row
+    counts, nan where it is undefined."""
 
     name: MetricName
-    of: Callable[[Vector, Vector], float]
+    weighing: Callable[[Vector, Vector], Statistic]
     higher_is_better: bool
+
+    def of(self, answers: Vector, output: Vector) -> float:
+        """Return the metric, nan where it is undefined."""
+        return of_rows(self.weighing(answers, output), len(answers))
 
     def score(self, answers: Vector, output: Vector) -> float:
         """Return the metric with its sign turned so that higher is better."""
@@ -29,40 +31,77 @@ class Measure:
         return value if self.higher_is_better else -value
 
 
-def _rmse(answers: Vector, output: Vector) -> float:
-    return float(np.sqrt(np.mean(np.square(answers - output))))
+def _errors(answers: Vector, output: Vector) -> Vector:
+    return np.asarray(answers, dtype=np.float64) - output
 
 
-def _mae(answers: Vector, output: Vector) -> float:
-    return float(np.mean(np.abs(answers - output)))
+def _rmse(answers: Vector, output: Vector) -> Statistic:
+    return mean_of(np.square(_errors(answers, output)), np.sqrt)
 
 
-def _r2(answers: Vector, output: Vector) -> float:
-    spread = float(np.sum(np.square(answers - np.mean(answers))))
-    return 1 - float(np.sum(np.square(answers - output))) / spread if spread else float("nan")
+def _mae(answers: Vector, output: Vector) -> Statistic:
+    return mean_of(np.abs(_errors(answers, output)))
 
 
-def _roc_auc(answers: Vector, output: Vector) -> float:
+def _r2(answers: Vector, output: Vector) -> Statistic:
+    centred = np.asarray(answers, dtype=np.float64) - np.mean(answers)
+    squares, missed = np.square(centred), np.square(_errors(answers, output))
+
+    def of(counts: Counts) -> Vector:
+        whole = counts @ squares
+        spread = whole - np.square(counts @ centred) / counts.sum(axis=1)
+        # Answers that are all the same leave a spread of rounding errors.
+        known = spread > 1e-12 * whole
+        return np.where(known, 1 - (counts @ missed) / np.where(known, spread, 1), np.nan)
+
+    return of
+
+
+def _roc_auc(answers: Vector, output: Vector) -> Statistic:
     """Area under the curve by the rank sum, ties counted half (Mann-Whitney U)."""
-    scores = output[:, 1]
-    positive = answers == 1
-    pairs = int(positive.sum()) * int((~positive).sum())
-    if not pairs:
-        return float("nan")
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    won = ranks[positive].sum() - positive.sum() * (positive.sum() + 1) / 2
-    return float(won / pairs)
+    order = np.argsort(output[:, 1], kind="stable")
+    scores, positive = output[order, 1], answers[order] == 1
+    firsts = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1]]))
+
+    def of(counts: Counts) -> Vector:
+        drawn = counts[:, order]
+        hits = np.add.reduceat(drawn * positive, firsts, axis=1)
+        misses = np.add.reduceat(drawn * ~positive, firsts, axis=1)
+        below = np.cumsum(misses, axis=1) - misses / 2
+        pairs = hits.sum(axis=1) * misses.sum(axis=1)
+        won = np.sum(hits * below, axis=1)
+        return np.where(pairs > 0, won / np.where(pairs > 0, pairs, 1), np.nan)
+
+    return of
 
 
-def _log_loss(answers: Vector, output: Vector) -> float:
+def surprise(answers: Vector, output: Vector) -> Vector:
+    """Return each row's log loss: minus the logarithm of the probability given to its class."""
     given = output[np.arange(len(answers)), answers.astype(np.int64)].astype(np.float64)
     # float32 probabilities reach 0: the floor is float32's resolution.
-    return float(-np.mean(np.log(np.clip(given, np.finfo(np.float32).eps, 1))))
+    return np.asarray(-np.log(np.clip(given, np.finfo(np.float32).eps, 1)))
 
 
-def _accuracy(answers: Vector, output: Vector) -> float:
-    return float(np.mean(np.argmax(output, axis=1) == answers))
+def _log_loss(answers: Vector, output: Vector) -> Statistic:
+    return mean_of(surprise(answers, output))
+
+
+def _accuracy(answers: Vector, output: Vector) -> Statistic:
+    return mean_of(np.argmax(output, axis=1) == answers)
+
+
+def row_losses(name: MetricName, answers: Vector, output: Vector) -> Vector:
+    """Return what each row adds to a metric, higher is worse; for one that is no mean over rows
+    (roc_auc, r2) the nearest that is."""
+    match name:
+        case MetricName.MAE:
+            return np.asarray(np.abs(_errors(answers, output)))
+        case MetricName.RMSE | MetricName.R2:
+            return np.asarray(np.square(_errors(answers, output)))
+        case MetricName.ACCURACY:
+            return np.asarray(np.argmax(output, axis=1) != answers, dtype=np.float64)
+        case _:
+            return surprise(answers, output)
 
 
 _MEASURES = {
@@ -101,20 +140,25 @@ def measure(task: Task, name: MetricName) -> Measure:
 
 
 def with_interval(m: Measure, answers: Vector, output: Vector, rounds: int, seed: int) -> Metric:
-    """Return the metric with its 95 % percentile bootstrap interval (Efron and Tibshirani 1993,
-    chapter 13)."""
-    random = np.random.default_rng(seed)
-    rows = len(answers)
-    values = np.empty(rounds)
-    for i in range(rounds):
-        drawn = random.integers(0, rows, rows)
-        values[i] = m.of(answers[drawn], output[drawn])
-    known = values[~np.isnan(values)]
-    low, high = np.quantile(known, [0.025, 0.975]) if known.size else (np.nan, np.nan)
+    """Return the metric with its 95 % bootstrap interval."""
+    return with_intervals([m], answers, output, rounds, seed)[0]
+
+
+def with_intervals(
+    wanted: Sequence[Measure], answers: Vector, output: Vector, rounds: int, seed: int
+) -> list[Metric]:
+    """Return metrics with their 95 % bootstrap intervals."""
+    statistics = [m.weighing(answers, output) for m in wanted]
+    drawn = resampled(statistics, len(answers), rounds, seed)
+    return [
+        measured(m, of_rows(statistic, len(answers)), values)
+        for m, statistic, values in zip(wanted, statistics, drawn, strict=True)
+    ]
+
+
+def measured(m: Measure, value: float, drawn: Vector) -> Metric:
+    """Return a metric's record from its value and what resamples made of it."""
+    low, high = interval(drawn)
     return Metric(
-        name=m.name.value,
-        value=m.of(answers, output),
-        low=float(low),
-        high=float(high),
-        higher_is_better=m.higher_is_better,
+        name=m.name.value, value=value, low=low, high=high, higher_is_better=m.higher_is_better
     )

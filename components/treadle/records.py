@@ -370,34 +370,6 @@ class Metric(Record):
     higher_is_better: bool
 
 
-class Slice(Record):
-    """A named subpopulation. ``metric`` is None, with ``why``, where it is undefined."""
-
-    column: str
-    value: str
-    rows: int
-    metric: Metric | None
-    why: str | None = None
-
-
-class Evaluation(Record):
-    """What analysis found on the held-out rows."""
-
-    rows: int
-    primary: str
-    metrics: list[Metric]
-    baseline: list[Metric]
-    slices: list[Slice]
-    importances: dict[str, float]
-    champion: list[Metric] = Field(default_factory=list)
-    champion_version: int | None = None
-    decision: Decision
-
-    def metric(self, name: str) -> Metric:
-        """Return the metric of that name. Raises KeyError for one that wasn't computed."""
-        return next(m for m in self.metrics if m.name == name)
-
-
 class Lineage(Record):
     """Run, data, code, parameters and environment behind a version."""
 

@@ -5,6 +5,8 @@ the stages' pages into one.
 """
 
 import io
+import math
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# The ink that figures are drawn in; on the page it becomes that of the text.
+_INK = "#111111"
+_FIGURE = "figure-"
 _BEGIN, _END = "<!-- stage -->", "<!-- /stage -->"
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1d2329;--soft:#5b6670;--line:#d9dee3;--page:#fff;
@@ -24,14 +29,15 @@ h2{font-size:1.25rem;margin:2em 0 .4em;padding-top:.6em;border-top:1px solid var
 h3{font-size:1.02rem;margin:1.4em 0 .3em}p{margin:.5em 0}.soft{color:var(--soft)}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;min-width:24rem}
 th,td{text-align:left;padding:.28rem .7rem;border-bottom:1px solid var(--line);vertical-align:top}
-th{font-weight:600;color:var(--soft)}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
+th{font-weight:600;color:var(--soft)}td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 .good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}
 .verdict{background:var(--card);border-left:4px solid var(--mark);padding:.7rem 1rem;margin:1rem 0}
 .verdict.good{border-color:var(--good);color:inherit}.verdict.bad{border-color:var(--bad);
 color:inherit}.tiles{display:flex;flex-wrap:wrap;gap:.8rem;margin:1rem 0}
 .tile{background:var(--card);padding:.6rem 1rem;border-radius:6px;min-width:9rem}
 .tile b{display:block;font-size:1.35rem;font-variant-numeric:tabular-nums}figure{margin:1rem 0}
-figure svg{max-width:100%;height:auto}figcaption{color:var(--soft);font-size:.88rem}
+figure svg{max-width:100%;height:auto;display:block}.figures{display:grid;gap:.4rem 1.6rem;
+grid-template-columns:repeat(auto-fill,minmax(min(100%,22rem),1fr))}figcaption{color:var(--soft);font-size:.88rem}
 pre{background:var(--card);padding:.8rem;overflow-x:auto;font-size:.85rem;border-radius:6px}
 nav a{margin-right:1rem}a{color:var(--mark)}svg.bars{height:26px;width:110px;display:block}
 svg.bars rect{fill:var(--mark)}svg.bars path{fill:none;stroke:var(--warn);stroke-width:1.4}
@@ -113,28 +119,54 @@ def bars(counts: Sequence[int], words: str, before: Sequence[int] = ()) -> str:
     )
 
 
-def figure(drawing: "Figure", caption: str) -> str:
-    """Return a matplotlib figure as inline SVG. Its ink follows the page's."""
+def figure(drawing: "Figure", name: str, caption: str) -> str:
+    """Return a matplotlib figure as inline SVG. Its ink follows the page's; ``name`` (letters,
+    digits, dashes) tells it from the page's others."""
     buffer = io.StringIO()
-    drawing.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    # Names within an SVG are the whole page's: without a salt of its own, figures take each
+    # other's marks.
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        drawing.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :].replace("#111111", "currentColor")
-    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+    svg = svg[svg.index("<svg") :]
+    # Only what is referred to keeps its name.
+    svg = re.sub(r' id="([^"]+)"', lambda mark: mark[0] if f"#{mark[1]}" in svg else "", svg)
+    svg = svg.replace(_INK, "currentColor")
+    words = escape(caption, quote=True)
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{words}" ', 1)
+    return f'<figure id="{_FIGURE}{name}">{svg}<figcaption>{escape(caption)}</figcaption></figure>'
 
 
-def new_figure(width: float = 7.0, height: float = 3.2) -> "Figure":
-    """Return an empty figure in the report's style; sizes in inches."""
+def figures(drawn: Iterable[str]) -> str:
+    """Return figures side by side, as many as there is room for."""
+    return f'<div class="figures">{"".join(drawn)}</div>'
+
+
+def drawings_of(html: str) -> dict[str, str]:
+    """Return a page's figures by name, each an SVG that stands by itself, on white."""
+    found = re.findall(rf'<figure id="{_FIGURE}([\w-]+)">(<svg.*?</svg>)', html, re.DOTALL)
+    alone = 'xmlns="http://www.w3.org/2000/svg" style="background:#fff;color:#111" '
+    return {
+        name: "<svg " + alone + re.sub(r' xmlns="[^"]*"', "", svg, count=1)[len("<svg ") :]
+        for name, svg in found
+    }
+
+
+def new_figure(width: float = 4.2, height: float = 3.0) -> "Figure":
+    """Return an empty figure in the report's style; sizes in inches. One of 4.2 is as wide as a
+    phone."""
     import matplotlib
     from matplotlib.figure import Figure
 
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    ink: dict[Any, Any] = dict.fromkeys(inked, "#111111")
+    ink: dict[Any, Any] = dict.fromkeys(inked, _INK)
     matplotlib.rcParams.update(
         ink
         | {
             "svg.fonttype": "none",
-            "svg.hashsalt": "treadle",
-            "font.size": 9,
+            "font.size": 10,
             "font.family": "sans-serif",
             "axes.spines.top": False,
             "axes.spines.right": False,
@@ -145,9 +177,13 @@ def new_figure(width: float = 7.0, height: float = 3.2) -> "Figure":
 
 
 def number(value: float | None) -> str:
-    """Write a number for a person: four significant digits, thousands apart, nothing for None."""
+    """Write a number for a person: four significant digits, thousands apart; nothing for None."""
     if value is None:
         return ""
+    if math.isnan(value):
+        return "undefined"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"

@@ -347,17 +347,58 @@ class TrainingOptions(Section):
     seed: int = Field(default=0, ge=0, description="one seed for everything that is drawn")
 
 
+class Costs(Section):
+    """What a wrong answer costs, of two classes; the second in order is the positive one."""
+
+    false_positive: float = Field(
+        default=1, ge=0, allow_inf_nan=False, description="calling it the second class wrongly"
+    )
+    false_negative: float = Field(
+        default=1, ge=0, allow_inf_nan=False, description="missing the second class"
+    )
+
+    @model_validator(mode="after")
+    def _cost_something(self) -> Self:
+        if not self.false_positive + self.false_negative:
+            raise ValueError("false_positive and false_negative can't both cost nothing")
+        return self
+
+
 class Analysis(Section):
     """Stage 5: how good it is, for whom, and whether it may go live."""
 
     slices: list[str] = Field(
         default_factory=list, description="columns whose values are looked at one by one"
     )
+    sensitive: list[str] = Field(
+        default_factory=list, description="columns by whose values it is asked how fair it is"
+    )
+    costs: Costs | None = Field(
+        default=None,
+        description="two classes: what errors cost, as in {false_positive: 1, false_negative: 5}; "
+        "a threshold is chosen by it",
+    )
     bootstrap: int = Field(default=200, ge=20, description="rounds behind each interval")
+    explain_s: float = Field(
+        default=10, gt=0, description="seconds for explaining single rows, at most"
+    )
     must_beat_by: float = Field(
         default=0.0,
         ge=0,
         description="how much of the champion's error a challenger must take off (0.01: 1 %)",
+    )
+    must_not_lose_on: list[str] = Field(
+        default_factory=list,
+        description="columns on none of whose values a challenger may be worse than the champion",
+    )
+    must_not_lose_by: float = Field(
+        default=0.0, ge=0, description="... by more than this share (0.01: 1 %), beyond doubt"
+    )
+    max_latency_ms: float | None = Field(
+        default=None, gt=0, description="milliseconds in which 95 % of single rows are answered"
+    )
+    max_size_mib: float | None = Field(
+        default=None, gt=0, description="the bundle's largest size, in MiB"
     )
 
 

@@ -82,12 +82,12 @@ def training_pipeline(
     registered.set_caching_options(False)
     deployed = deploy_model(
         model=model,
-        version=registered.output,
+        version=registered.outputs["Output"],
         evaluation=analysed.outputs["evaluation"],
         run_id=run_id,
     )
     deployed.set_caching_options(False)
-    version: int = registered.output
+    version: int = registered.outputs["Output"]
     return version
 
 

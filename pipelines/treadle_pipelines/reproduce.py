@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from treadle import prepared, runtime, snapshots
 from treadle.adapters.filesystem import DirectoryStore
-from treadle.analysis.evaluate import examine
+from treadle.analysis.examined import examine
 from treadle.bundle import Bundle, schema_of
 from treadle.errors import ModelError, RegistryError, TreadleError
 from treadle.ports import ObjectStore

@@ -54,7 +54,7 @@ def _head(current: Run, spec: Spec) -> str:
         f"<p class='soft'>Predicts {escape(spec.target)}. Bundle {registered['digest']}, snapshot "
         f"{registered['snapshot']}, run {escape(current.run_id)}.</p>"
         "<nav><a href='#analysis'>How good</a><a href='#training'>Training</a>"
-        "<a href='#validation'>Data</a><a href='#feedback'>Later on</a>"
+        "<a href='#card'>Card</a><a href='#validation'>Data</a><a href='#feedback'>Later on</a>"
         "<a href='#deployment'>Serving</a><a href='#costs'>Costs</a></nav>" + report.tiles(tiles)
     )
 

@@ -208,7 +208,8 @@ def test_every_example_is_a_spec(example: Path) -> None:
         ),
         (
             "analysis: {zzz: 1}",
-            "unknown key 'zzz' in analysis (known: bootstrap, must_beat_by, slices)",
+            "unknown key 'zzz' in analysis (known: bootstrap, costs, explain_s, max_latency_ms, "
+            "max_size_mib, must_beat_by, must_not_lose_by, must_not_lose_on, sensitive, slices)",
         ),
     ],
 )

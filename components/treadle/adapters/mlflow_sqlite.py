@@ -211,6 +211,7 @@ class SqliteMlflowRegistry(MlflowRegistry):
                     return super().register(new, files, number)
                 shown.mkdir(parents=True)
                 for name, path in files.items():
+                    (shown / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(path, shown / name)
                 now = _now_ms()
                 tables.insert_model(connection, new.name, self._files.as_uri(), now)

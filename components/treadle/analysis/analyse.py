@@ -6,10 +6,13 @@ import numpy as np
 import pandas as pd
 
 from treadle import prepared
-from treadle.analysis import evaluate, page
+from treadle.analysis import page
+from treadle.analysis.evaluate import evaluate
+from treadle.analysis.examined import examine
 from treadle.bundle import Bundle
+from treadle.evaluation import Evaluation
 from treadle.ports import ObjectStore
-from treadle.records import Evaluation, Parity, Split, Training
+from treadle.records import Parity, Split, Training
 from treadle.spec import Analysis, MetricName
 
 
@@ -24,13 +27,14 @@ def run(
     champion: tuple[int, Bundle] | None,
     store: ObjectStore,
     out: Path,
+    cores: int,
 ) -> Evaluation:
     """Evaluate a bundle on the held-out rows of its split; write the page to ``out``."""
-    bundle = Bundle.at(bundle_directory)
+    bundle = Bundle.at(bundle_directory, cores)
     split = Split.read(prepared_directory / prepared.SPLIT)
     held_out = pd.read_parquet(store.local(f"snapshots/{split.held_out}/data.parquet"))
-    seen = evaluate.examine(bundle, held_out)
-    found = evaluate.evaluate(
+    seen = examine(bundle, held_out)
+    found = evaluate(
         bundle,
         seen,
         np.load(prepared_directory / "train_y.npy"),
@@ -40,6 +44,6 @@ def run(
         champion,
     )
     training, parity = Training.read(training_path), Parity.read(parity_path)
-    html = page.render(found, seen, bundle.signature, training, parity, split.shared_rows)
+    html = page.render(found, seen, training, parity, split)
     out.write_text(html, encoding="utf-8")
     return found

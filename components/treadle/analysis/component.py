@@ -18,6 +18,7 @@ def analyse_model(
     champion: str,
     evaluation: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
+    classes: dsl.Output[dsl.ClassificationMetrics],
     page: dsl.Output[dsl.HTML],
 ):
     """Measure the model on held-out rows and ask the gate.
@@ -32,8 +33,9 @@ def analyse_model(
         metric: The metric the gate compares.
         seed: For the bootstrap.
         champion: Digest of the serving model; empty for none, "current" for whichever serves now.
-        evaluation: What was found (records.Evaluation).
-        metrics: The metrics, for the Kubeflow UI.
+        evaluation: What was found (evaluation.Evaluation).
+        metrics: The metrics with their intervals, for the Kubeflow UI.
+        classes: ROC curve and confusion matrix, for the Kubeflow UI; nothing for a regression.
         page: The same, for a reader.
     """
     from treadle.step import step
@@ -55,10 +57,18 @@ def analyse_model(
             runtime.champion(model, champion),
             runtime.object_store(),
             Path(page.path),
+            runtime.cores(),
         )
         found.write(evaluation.path)
         for measured in found.metrics:
             metrics.log_metric(measured.name, measured.value)
+            metrics.log_metric(f"{measured.name}_low", measured.low)
+            metrics.log_metric(f"{measured.name}_high", measured.high)
+        if found.roc:
+            alarms, hits, thresholds = zip(*found.roc, strict=True)
+            classes.log_roc_curve(list(alarms), list(hits), list(thresholds))
+        if found.confusion:
+            classes.log_confusion_matrix(found.classes, found.confusion)
         best = found.metric(found.primary)
         run.result(
             page=page.path,

@@ -1,39 +1,44 @@
-"""The analysis page: reasons in words first, then figures."""
+"""The analysis page: reasons in words first, then figures. Each part is a function that returns
+HTML; ``render`` says in which order they come."""
 
 from html import escape
 
+import numpy as np
+
 from treadle import report
-from treadle.analysis import plots
-from treadle.analysis.evaluate import Examined
-from treadle.records import Evaluation, Metric, Parity, Signature, Training
+from treadle.analysis import features_page, plots, search_page, slices_page
+from treadle.analysis.examined import Examined
+from treadle.evaluation import Calibration, Evaluation, Residuals, Threshold
+from treadle.records import Parity, Signature, Split, Training
 
 
 def render(
-    evaluation: Evaluation,
-    seen: Examined,
-    signature: Signature,
-    training: Training,
-    parity: Parity,
-    shared_rows: int,
+    evaluation: Evaluation, seen: Examined, training: Training, parity: Parity, split: Split
 ) -> str:
-    """Return the page's HTML; ``shared_rows`` held-out rows are among those learned from."""
-    decision = evaluation.decision
+    """Return the page's HTML."""
+    decision, signature = evaluation.decision, seen.signature
     words = "The gate says yes" if decision.passed else "The gate says no"
     parts = [
         "<h2 id='analysis'>How good it is</h2>",
         report.verdict(words, decision.reasons, good=decision.passed),
         _metrics(evaluation),
-        _shared(shared_rows, evaluation.rows),
-        plots.outcome(seen, signature),
-        plots.importances(evaluation),
-        _slices(evaluation),
+        _shared(split.shared_rows, evaluation.rows),
+        _outcome(evaluation),
+        report.figures(plots.outcome(evaluation, seen, split)),
+        _confusion(evaluation, signature),
+        slices_page.render(evaluation),
+        features_page.render(evaluation, signature, _class_shown(seen)),
         "<h2 id='training'>How it was found</h2>",
-        _search(training),
-        plots.trials(training),
-        _trials(training),
-        _parity(parity),
+        search_page.render(training, parity),
     ]
     return report.page("Analysis", "".join(parts))
+
+
+def _class_shown(seen: Examined) -> str | None:
+    classes = seen.signature.classes
+    if len(classes) <= 2:
+        return classes[1] if classes else None
+    return classes[int(np.bincount(seen.answers.astype(np.int64)).argmax())]
 
 
 def _metrics(evaluation: Evaluation) -> str:
@@ -45,15 +50,18 @@ def _metrics(evaluation: Evaluation) -> str:
         row = [
             f"{metric.name}{' ↑' if metric.higher_is_better else ' ↓'}",
             f"<b>{report.number(metric.value)}</b>",
-            _interval(metric),
+            slices_page.interval(metric),
             report.number(evaluation.baseline[i].value),
         ]
         if evaluation.champion:
             row.append(report.number(evaluation.champion[i].value))
         rows.append(row)
+    taken = evaluation.footprint
     return (
         f"<p>On {evaluation.rows:,} held-out rows. ↑ higher is better, "
         f"↓ lower.</p>{report.table(header, rows, numeric=(1, 2, 3, 4))}"
+        f"<p class='soft'>The bundle has {taken.size_bytes / 2**20:.2f} MiB; a single row takes "
+        f"{taken.median_ms:.2g} ms, 95 % of them at most {taken.high_ms:.2g} ms, without HTTP.</p>"
     )
 
 
@@ -67,84 +75,63 @@ def _shared(shared: int, rows: int) -> str:
     )
 
 
-def _interval(metric: Metric) -> str:
-    return f"{report.number(metric.low)} … {report.number(metric.high)}"
+def _outcome(found: Evaluation) -> str:
+    """Say in words what the pictures show."""
+    said = []
+    if found.residuals is not None:
+        said.append(_residuals(found.residuals))
+    if found.calibration is not None:
+        said.append(_calibration(found.calibration))
+    if found.threshold is not None:
+        said.append(_threshold(found.threshold))
+    return "".join(f"<p>{escape(words)}</p>" for words in said)
 
 
-def _slices(evaluation: Evaluation) -> str:
-    if not evaluation.slices:
+def _residuals(found: Residuals) -> str:
+    within = ", ".join(
+        f"{share:.0%} by at most {report.number(far)}" for share, far in found.within
+    )
+    sided = (
+        "to neither side beyond doubt"
+        if found.low <= 0 <= found.high
+        else f"{'too low' if found.mean > 0 else 'too high'} on average: actual − predicted is "
+        f"{report.number(found.mean)} (95 % interval {report.number(found.low)} … "
+        f"{report.number(found.high)})"
+    )
+    return f"Predictions are {sided}; of the rows they are off {within}."
+
+
+def _calibration(found: Calibration) -> str:
+    error = found.error
+    return (
+        f"Probabilities are off by {error.value:.1%} on average (expected calibration error, 95 % "
+        f"interval {error.low:.1%} … {error.high:.1%}); Brier score "
+        f"{report.number(found.brier.value)} ({slices_page.interval(found.brier)})."
+    )
+
+
+def _threshold(found: Threshold) -> str:
+    doubt = ""
+    if found.cost > min(found.cost_at_half, found.cost_of_neither):
+        doubt = " These rows are too few to say that it pays."
+    return (
+        f"Where calling it {found.label!r} wrongly costs {found.false_positive:g} and missing it "
+        f"{found.false_negative:g}, call it so from a probability of {found.value:.3g} on: "
+        f"{report.number(found.cost)} a row on rows that it wasn't chosen by, against "
+        f"{report.number(found.cost_at_half)} at 0.5 and {report.number(found.cost_of_neither)} by "
+        f"always saying the same. Probabilities that are what they say would put it at "
+        f"{found.expected:.3g}.{doubt}"
+    )
+
+
+def _confusion(found: Evaluation, signature: Signature) -> str:
+    if not found.confusion:
         return ""
-    whole = evaluation.metric(evaluation.primary)
-
-    def worse(value: float) -> float:
-        return whole.value - value if whole.higher_is_better else value - whole.value
-
-    known = sorted(
-        (s for s in evaluation.slices if s.metric),
-        key=lambda s: -worse(s.metric.value),  # type: ignore[union-attr]
-    )
     rows = [
-        [escape(s.column), escape(s.value), f"{s.rows:,}", report.number(s.metric.value),
-         _interval(s.metric)]
-        for s in known if s.metric
-    ]  # fmt: skip
-    rows += [
-        [escape(s.column), escape(s.value), f"{s.rows:,}", "undefined", escape(s.why or "")]
-        for s in evaluation.slices
-        if s.metric is None
+        [escape(signature.classes[i]), *(f"{n:,}" if n else "·" for n in counts)]
+        for i, counts in enumerate(found.confusion)
     ]
-    table = report.table(
-        ["column", "value", "rows", evaluation.primary, "95 % interval"], rows, numeric=(2, 3, 4)
-    )
-    return f"<h3>For whom it is worse</h3><p class='soft'>The worst first.</p>{table}"
-
-
-def _search(training: Training) -> str:
-    stopped = sum(trial.stopped_early for trial in training.trials)
-    failed = [trial for trial in training.trials if trial.fault]
-    words = (
-        f"<p>{len(training.trials)} candidates in {training.search_seconds:.0f} s, {stopped} "
-        f"stopped early. The winner, <b>{escape(training.best.family)}</b>, was fitted again on "
-        f"all {training.fit_rows:,} training rows in {training.refit_seconds:.0f} s.</p>"
-    )
-    faults = "".join(f"<li>trial {t.number}: {escape(t.fault or '')}</li>" for t in failed)
-    notes = "".join(f"<li>{escape(note)}</li>" for note in training.notes)
-    return words + (f"<ul>{faults}{notes}</ul>" if faults or notes else "")
-
-
-def _trials(training: Training) -> str:
-    ranked = sorted(training.trials, key=lambda t: t.score if t.score is not None else -1e300)
-    rows = []
-    for trial in reversed(ranked):
-        parameters = ", ".join(f"{k} = {_value(v)}" for k, v in trial.parameters.items())
-        mark = " ★" if trial.number == training.best.number else ""
-        end = "failed" if trial.fault else ("stopped" if trial.stopped_early else "finished")
-        value = training.value(trial.curve[-1][1]) if trial.curve else None
-        rows.append(
-            [f"{trial.number}{mark}", trial.family, escape(parameters), end,
-             report.number(value), f"{trial.seconds:.1f} s"]
-        )  # fmt: skip
-    header = ["trial", "family", "parameters", "", training.metric, "time"]
-    return (
-        f"<details><summary>All {len(rows)} trials</summary>"
-        f"{report.table(header, rows, numeric=(4, 5))}</details>"
-    )
-
-
-def _value(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _parity(parity: Parity) -> str:
-    labels = "" if parity.equal_labels is None else f", labels equal in {parity.equal_labels:.2%}"
-    if parity.passed:
-        return (
-            f"<p>The ONNX graph that is served agrees with scikit-learn on {parity.rows:,} real "
-            f"rows, some with nulls and unseen categories put in: largest difference "
-            f"{parity.largest_difference:.2g} (allowed {parity.tolerance:.2g}){labels}.</p>"
-        )
-    return (
-        f"<p class='warn'>ONNX can't be equal here (largest difference "
-        f"{parity.largest_difference:.3g}, allowed {parity.tolerance:.3g}{labels}), so the bundle "
-        "carries the scikit-learn pipeline: browser and edge are not possible for this version.</p>"
+    header = ["actual \\ predicted", *map(escape, signature.classes)]
+    return "<h3>Which class is taken for which</h3>" + report.table(
+        header, rows, numeric=range(1, len(header))
     )

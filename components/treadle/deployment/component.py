@@ -18,7 +18,7 @@ def deploy_model(
     Args:
         model: The model's name.
         version: The version's number in the registry.
-        evaluation: What analysis found just now, and what its gate said (records.Evaluation).
+        evaluation: What analysis found just now, and what its gate said (evaluation.Evaluation).
         run_id: The run's name, under which the outcome is found in the object store.
         rollout: What was done, with a request and its answer (records.Rollout).
     """
@@ -29,7 +29,8 @@ def deploy_model(
 
         from treadle import runtime
         from treadle.deployment import rollout as rollouts
-        from treadle.records import Evaluation, Rollout
+        from treadle.evaluation import Evaluation
+        from treadle.records import Rollout
 
         done = rollouts.run(
             runtime.version(model, version),

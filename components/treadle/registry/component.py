@@ -18,6 +18,7 @@ def register_model(
     spec: str,
     seed: int,
     run_id: str,
+    card: dsl.Output[dsl.HTML],
 ) -> int:
     """Register the bundle with its signature and lineage; return the version's number.
 
@@ -27,12 +28,13 @@ def register_model(
         bundle: The bundle directory (treadle.bundle).
         prepared: The prepared directory (treadle.prepared).
         training: Every trial (records.Training).
-        evaluation: What analysis found (records.Evaluation).
+        evaluation: What analysis found (evaluation.Evaluation).
         analysis_page: The analysis, for a reader.
         data_page: What validation found, for a reader.
         spec: The whole spec, as JSON.
         seed: The seed of the run.
         run_id: The run's name.
+        card: The model card, for a reader.
     """
     from treadle.step import step
 
@@ -41,26 +43,38 @@ def register_model(
 
         from treadle import runtime, snapshots
         from treadle.bundle import Bundle
+        from treadle.evaluation import Evaluation
         from treadle.prepared import SPLIT
-        from treadle.records import Evaluation, Split, Training
-        from treadle.registry import register
+        from treadle.records import Split, Training
+        from treadle.registry import card as cards
+        from treadle.registry import figures, register
+        from treadle.spec import Spec
 
         store = runtime.object_store()
         trained = Training.read(training.path)
         evaluated = Evaluation.read(evaluation.path)
         taken = snapshots.load(snapshot, store)
-        pages = {"analysis": Path(analysis_page.path), "validation": Path(data_page.path)}
+        opened, parted = Bundle.at(Path(bundle.path)), Split.read(Path(prepared.path) / SPLIT)
+        words = Spec.model_validate_json(spec)
+        written = cards.render(words, opened, taken, parted, trained, evaluated)
+        Path(card.path).write_text(written, encoding="utf-8")
+        pages = {
+            "analysis": Path(analysis_page.path),
+            "card": Path(card.path),
+            "validation": Path(data_page.path),
+        }
         version = register.run(
             model,
-            Bundle.at(Path(bundle.path)),
+            opened,
             taken,
-            Split.read(Path(prepared.path) / SPLIT),
+            parted,
             trained,
             evaluated,
             spec,
             seed,
             run_id,
             {f"{name}.html": path for name, path in pages.items()},
+            figures.write(pages.values(), Path(card.path).parent / "figures"),
             store,
             runtime.registry(),
             runtime.signing_key(),

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from treadle import bundle as bundles
 from treadle.bundle import Bundle
+from treadle.evaluation import Evaluation
 from treadle.ports import ObjectStore, Registry
 from treadle.records import (
-    Evaluation,
     Lineage,
     ModelVersion,
     NewVersion,
@@ -37,7 +37,8 @@ def run(
     spec: str,
     seed: int,
     run_id: str,
-    files: Mapping[str, Path],
+    pages: Mapping[str, Path],
+    figures: Mapping[str, Path],
     store: ObjectStore,
     registry: Registry,
     signing_key: "Ed25519PrivateKey | None",
@@ -45,8 +46,8 @@ def run(
 ) -> ModelVersion:
     """Store the bundle and register it; a version that is there already is returned as it is.
 
-    ``spec`` is the whole spec as JSON; ``files`` (name to path) are the report's pages, shown
-    beside the version.
+    ``spec`` is the whole spec as JSON; ``pages`` and ``figures`` (name to path) are the report's,
+    shown beside the version. The pages are kept with it.
     """
     source = bundles.store_bundle(bundle, store, signing_key)
     former = registry.versions(model) if model in registry.names() else []
@@ -80,10 +81,10 @@ def run(
                 (v.digest for v in former if v.version == evaluation.champion_version), None
             ),
             who=lineage.who(),
-            pages=lineage.pages(files, store),
+            pages=lineage.pages(pages, store),
         ),
     )
-    return registry.register(new, files)
+    return registry.register(new, {**pages, **figures})
 
 
 def _is_same(version: ModelVersion, bundle: Bundle, snapshot: Snapshot, spec: str) -> bool:
