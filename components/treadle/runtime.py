@@ -210,12 +210,13 @@ def _cpu_quota(root: Path) -> float:
     return math.inf
 
 
-def cluster(say: Callable[[str], None]) -> "Cluster":
-    """Return the Kubernetes cluster that the settings name; ``say`` is told of progress."""
+def cluster(say: Callable[[str], None], outage_s: float = 60.0) -> "Cluster":
+    """Return the Kubernetes cluster that the settings name; ``say`` is told of progress. An API
+    server that doesn't answer is waited for ``outage_s``."""
     from treadle.adapters.kubernetes import Cluster
 
     chosen = settings()
-    return Cluster.connect(chosen.kube_context, chosen.namespace or "treadle", say)
+    return Cluster.connect(chosen.kube_context, chosen.namespace or "treadle", say, outage_s)
 
 
 @contextmanager

@@ -443,6 +443,18 @@ def restore(
 
 
 @app.command()
+def doctor(home: Home = None, as_json: AsJson = False) -> None:
+    """Say what Treadle has here, whether it works, and what to do where it doesn't."""
+    _set_home(home)
+    from treadle_pipelines import doctor as doctors
+
+    findings = doctors.examine()
+    print(doctors.told(findings, as_json))
+    if not doctors.is_well(findings):
+        sys.exit(1)
+
+
+@app.command()
 def data(
     name: Annotated[str | None, typer.Argument(help="One dataset; all if left out.")] = None,
     diff: Annotated[

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 # MLflow reports its use to its makers unless it is told not to, before it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# Its client would try for four minutes. This is 15 s, in which a server that was restarted is back.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 RECORD = "treadle.record"
 EXPERIMENT = "treadle"
 HISTORY = "treadle.history"
@@ -36,6 +39,8 @@ OWNER, TEXT = "treadle.owner", "treadle.text"
 MOST_TEXT = 5000
 # What MLflow's filter language takes between quotes without a question.
 _PLAIN = re.compile(r"[\w .:/-]*", re.ASCII)
+# What the system said, somewhere in what urllib3 said of it.
+_ERRNO = re.compile(r"\[Errno -?\d+\] ([\w ]+)")
 CHAMPION, CHALLENGER = "champion", "challenger"
 _PAGE = 1000
 _UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
@@ -380,6 +385,13 @@ def _in_words(uri: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
+        if "Max retries exceeded" in str(error):
+            why = _ERRNO.search(str(error))
+            words = why.group(1) if why else "no answer in time"
+            raise RegistryError(
+                f"the registry at {uri} can't be reached ({words}): start it, or mend "
+                "TREADLE_MLFLOW_URI"
+            ) from error
         raise RegistryError(f"the registry at {uri} refused: {_first_line(error)}") from error
     except OSError as error:
         raise RegistryError(f"the registry at {uri} can't be reached: {error}") from error
