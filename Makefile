@@ -64,6 +64,10 @@ bench-serving: .venv/installed ## Measure the model server beside its peers
 bench-tables: .venv/installed ## Measure the handling of tables beside other tools
 	$(BIN)/python benchmarks/tables.py
 
+.PHONY: bench-tuning
+bench-tuning: .venv/installed ## Measure the search beside scikit-learn's and Optuna's
+	$(BIN)/python benchmarks/tuning.py
+
 .PHONY: lock
 lock: .venv/installed ## Lock what pyproject.toml asks for, keeping the versions that fit
 	scripts/lock

@@ -22,10 +22,12 @@ _KUBERNETES = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT|_PORT$|_PORT_\d+_")
 _INTERNAL = {"TREADLE_COMMIT", "TREADLE_EVENTS", "TREADLE_RUN_ID", "TREADLE_LAUNCHER_PID"}
 
 
+LOCAL = "local"
 _SCHEMES = {
     "mlflow_uri": ("http", "https", "sqlite", "postgresql", "mysql"),
     "server_url": ("http", "https"),
     "kfp_url": ("http", "https"),
+    "ray_address": ("http", "https"),
 }
 
 
@@ -87,6 +89,10 @@ class Settings:
         default=0.0,
         metadata={"words": "share of requests that the challenger sees a copy of, 0 to 1"},
     )
+    ray_address: str | None = _setting(
+        "a Ray cluster's job API, as in http://head:8265, that training is submitted to; `local`: "
+        "Ray on this machine; default: this machine, with Ray where it pays"
+    )
     step_image: str | None = _setting("container image of the steps; default: by content")
     kfp_url: str | None = _setting("Kubeflow Pipelines, as http(s)://host:port", secret=True)
     kube_context: str | None = _setting("context of the kubeconfig; default: its current one")
@@ -111,6 +117,8 @@ class Settings:
     def _checked(self) -> "Settings":
         for name, schemes in _SCHEMES.items():
             value = getattr(self, name)
+            if name == "ray_address" and value == LOCAL:
+                continue
             scheme = urlsplit(value).scheme if value else None
             if scheme is not None and scheme not in schemes:
                 known = ", ".join(f"{known}://" for known in schemes)
@@ -126,6 +134,13 @@ class Settings:
         return {
             PREFIX + name.upper(): str(value) for name, value, default in values if value != default
         }
+
+    def for_cluster(self) -> dict[str, str]:
+        """Return what a job on a cluster must be told to find the object store. Secrets it has
+        from its own environment: what a job is told, everybody sees on Ray's dashboard."""
+        told = ("object_store", "s3_endpoint", "s3_region")
+        values = ((name, getattr(self, name)) for name in told)
+        return {PREFIX + name.upper(): value for name, value in values if value}
 
     def as_environment(self) -> dict[str, str]:
         """Return the variables that give a child process these same settings."""

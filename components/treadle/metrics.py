@@ -1,14 +1,18 @@
 """The metrics of a task: what the search optimises, analysis reports and feedback watches."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from treadle.errors import SpecError
+from treadle.errors import SpecError, nearest
 from treadle.records import Metric, Task
 from treadle.resampling import Counts, Statistic, Vector, interval, mean_of, of_rows, resampled
-from treadle.spec import MetricName
+from treadle.spec import SCORERS, MetricName
+
+PINBALL = "pinball_"
+_OF_PROBABILITIES = ("average_precision", "neg_brier_score", "roc_auc_ovr", "roc_auc_ovo")
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,7 @@ class Measure:
     values, or (n, classes) probabilities; it returns the metric as a function of how often each row
     counts, nan where it is undefined."""
 
-    name: MetricName
+    name: str
     weighing: Callable[[Vector, Vector], Statistic]
     higher_is_better: bool
 
@@ -90,18 +94,22 @@ def _accuracy(answers: Vector, output: Vector) -> Statistic:
     return mean_of(np.argmax(output, axis=1) == answers)
 
 
-def row_losses(name: MetricName, answers: Vector, output: Vector) -> Vector:
+def row_losses(name: str, answers: Vector, output: Vector) -> Vector:
     """Return what each row adds to a metric, higher is worse; for one that is no mean over rows
-    (roc_auc, r2) the nearest that is."""
+    (roc_auc, r2, most of scikit-learn's) the nearest that is."""
+    if name.startswith(PINBALL):
+        return _checked(float(name.removeprefix(PINBALL)), answers, output)
     match name:
-        case MetricName.MAE:
-            return np.asarray(np.abs(_errors(answers, output)))
         case MetricName.RMSE | MetricName.R2:
             return np.asarray(np.square(_errors(answers, output)))
-        case MetricName.ACCURACY:
-            return np.asarray(np.argmax(output, axis=1) != answers, dtype=np.float64)
-        case _:
+        case MetricName.ROC_AUC | MetricName.LOG_LOSS:
             return surprise(answers, output)
+        case _ if output.ndim == 1:
+            return np.asarray(np.abs(_errors(answers, output)))
+        case _ if name in _OF_PROBABILITIES:
+            return surprise(answers, output)
+        case _:
+            return np.asarray(np.argmax(output, axis=1) != answers, dtype=np.float64)
 
 
 _MEASURES = {
@@ -127,16 +135,76 @@ def measures(task: Task) -> list[Measure]:
     return list(_MEASURES[task])
 
 
-def measure(task: Task, name: MetricName) -> Measure:
+def measure(task: Task, name: str) -> Measure:
     """Return one metric; AUTO is the task's default. Raises SpecError if it doesn't fit."""
     of_task = _MEASURES[task]
-    if name is MetricName.AUTO:
+    if name == MetricName.AUTO:
         return of_task[0]
-    found = next((m for m in of_task if m.name is name), None)
+    if name.startswith(PINBALL) and task is Task.REGRESSION:
+        return _pinball(float(name.removeprefix(PINBALL)))
+    found = next((m for m in of_task if m.name == name), None)
+    if found is None and name in SCORERS[task]:
+        return _scorer(name, task)
     if found is None:
-        fitting = ", ".join(m.name for m in of_task)
-        raise SpecError(f"training.metric: {name} doesn't fit a {task} task; these do: {fitting}")
+        fitting = [*(m.name for m in of_task), *SCORERS[task]]
+        words = nearest(name, fitting)
+        raise SpecError(
+            f"training.metric: {name} doesn't fit a {task} task; these do: "
+            f"{', '.join(fitting)}{words}"
+        )
     return found
+
+
+def _pinball(quantile: float) -> Measure:
+    """Return the loss that is least where ``quantile`` of the answers lie below the output
+    (Koenker and Bassett 1978)."""
+
+    return Measure(
+        f"{PINBALL}{quantile:g}", lambda y, output: mean_of(_checked(quantile, y, output)), False
+    )
+
+
+def _checked(quantile: float, answers: Vector, output: Vector) -> Vector:
+    """Return each row's pinball loss, whose graph is a check mark."""
+    below = _errors(answers, output)
+    return np.asarray(np.maximum(quantile * below, (quantile - 1) * below))
+
+
+def _scorer(name: str, task: Task) -> Measure:
+    """Return one of scikit-learn's scorers by its name there, and with its sign."""
+    from sklearn.metrics import get_scorer
+
+    scorer = get_scorer(name)
+
+    def weighing(answers: Vector, output: Vector) -> Statistic:
+        given = _as_asked(name, task, output)
+
+        def one(counts: Vector) -> float:
+            rows = np.repeat(np.arange(len(answers)), counts)
+            try:
+                score = scorer._score_func(answers[rows], given[rows], **scorer._kwargs)
+            except ValueError:
+                return float("nan")  # undefined for these rows
+            return float(scorer._sign * score)
+
+        def of(counts: Counts) -> Vector:
+            with warnings.catch_warnings():
+                # A class that nobody predicted: scikit-learn counts it as 0, and says so each time.
+                warnings.simplefilter("ignore")
+                return np.array([one(drawn) for drawn in counts.astype(np.int64)])
+
+        return of
+
+    return Measure(name, weighing, True)
+
+
+def _as_asked(name: str, task: Task, output: Vector) -> Vector:
+    """Return what a scorer wants to see of a model's output."""
+    if task is Task.REGRESSION:
+        return output
+    if name not in _OF_PROBABILITIES:
+        return np.asarray(np.argmax(output, axis=1))
+    return output[:, 1] if task is Task.BINARY else output
 
 
 def with_interval(m: Measure, answers: Vector, output: Vector, rounds: int, seed: int) -> Metric:
@@ -159,6 +227,4 @@ def with_intervals(
 def measured(m: Measure, value: float, drawn: Vector) -> Metric:
     """Return a metric's record from its value and what resamples made of it."""
     low, high = interval(drawn)
-    return Metric(
-        name=m.name.value, value=value, low=low, high=high, higher_is_better=m.higher_is_better
-    )
+    return Metric(name=m.name, value=value, low=low, high=high, higher_is_better=m.higher_is_better)

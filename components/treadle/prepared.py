@@ -9,10 +9,13 @@ fit_x.npy fit_y.npy tuning_x.npy tuning_y.npy
                    the training rows parted again, as float32 matrices: candidates are fitted
                    on the first and scored on the second; the transformer behind them saw the
                    first only
+fit_w.npy train_w.npy
+                   the rows' weights, float64, where the spec names a column of them
 reference.json     records.Profile of the training rows, to compare later data with
 schema.json        records.Profile of all good rows, to enforce on later tables
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,17 +47,51 @@ class TuningData:
     fit_y: Answers
     tuning_x: Matrix
     tuning_y: Answers
+    fit_w: npt.NDArray[np.float64] | None = None
 
 
 def load_tuning(directory: Path) -> TuningData:
     """Map the matrices into memory; they are read, not copied."""
-    names = ("fit_x", "fit_y", "tuning_x", "tuning_y")
-    return TuningData(*(np.load(directory / f"{name}.npy", mmap_mode="r") for name in names))
+
+    def mapped(name: str) -> Any:
+        return np.asarray(np.load(directory / f"{name}.npy", mmap_mode="r"))
+
+    return TuningData(
+        fit_x=mapped("fit_x"),
+        fit_y=mapped("fit_y"),
+        tuning_x=mapped("tuning_x"),
+        tuning_y=mapped("tuning_y"),
+        fit_w=mapped("fit_w") if (directory / "fit_w.npy").exists() else None,
+    )
 
 
-def load_training(directory: Path) -> tuple[pd.DataFrame, Answers]:
-    """Return the encoded features of all training rows, and their answers."""
-    return pd.read_parquet(directory / TRAIN), np.load(directory / "train_y.npy")
+@dataclass(frozen=True)
+class TrainingRows:
+    """All training rows: encoded features, answers, and weights where there are any."""
+
+    columns: pd.DataFrame
+    answers: Answers
+    weights: npt.NDArray[np.float64] | None
+
+
+def load_training(directory: Path) -> TrainingRows:
+    """Return what the winner is fitted on."""
+    weights = directory / "train_w.npy"
+    return TrainingRows(
+        pd.read_parquet(directory / TRAIN),
+        np.load(directory / "train_y.npy"),
+        np.load(weights) if weights.exists() else None,
+    )
+
+
+def digest(directory: Path) -> str:
+    """Return a digest of all that training reads: 32 hexadecimal digits."""
+    whole = hashlib.sha256()
+    for path in sorted(directory.glob("*")):
+        with path.open("rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+        whole.update(f"{path.name}\0{found}\0".encode())
+    return whole.hexdigest()[:32]
 
 
 def encode_target(column: "pd.Series[Any]", signature: Signature) -> Answers:

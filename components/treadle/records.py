@@ -314,6 +314,30 @@ class Split(Record):
 Parameter = str | float | int | bool
 
 
+class Candidate(Record):
+    """A family and its parameters, by the order in which they were proposed."""
+
+    number: int
+    family: str
+    parameters: dict[str, Parameter]
+
+
+class Report(Record):
+    """What became of growing a candidate until it had ``units``: its score, or why there is none.
+    ``seconds`` is what this rung took; ``overhead_s`` what its worker spent beside on handing it
+    over; ``at_s`` when it ended, counted from the search's start. A fault that is ``final`` isn't
+    worth another attempt."""
+
+    candidate: Candidate
+    units: int
+    score: float | None
+    seconds: float
+    overhead_s: float = 0.0
+    at_s: float = 0.0
+    fault: str | None = None
+    final: bool = False
+
+
 class Trial(Record):
     """One evaluated candidate. ``curve`` is (resource units used, score) at each report; the score
     is the metric's value with higher better. ``fault`` is why it ended early, if it did."""
@@ -330,6 +354,22 @@ class Trial(Record):
     def score(self) -> float | None:
         """The last reported score; None for a trial that never reported."""
         return self.curve[-1][1] if self.curve else None
+
+
+class ClusterTask(Record):
+    """A search as it is submitted to a cluster: the spec's section as JSON, and the versions that
+    must be the same there."""
+
+    model: str
+    options: str
+    versions: dict[str, str]
+
+
+class SearchResult(Record):
+    """What a search on a cluster found, and notes on how it went."""
+
+    trials: list[Trial]
+    notes: list[str]
 
 
 class Training(Record):

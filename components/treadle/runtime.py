@@ -1,24 +1,25 @@
 """The composition root: settings to adapters. The only place that chooses."""
 
-import hashlib
 import math
 import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
 from treadle import signing
 from treadle.bundle import Bundle
-from treadle.config import Settings
+from treadle.config import LOCAL, Settings
 from treadle.errors import RegistryError, nearest
+from treadle.halving import Crew, Halving
 from treadle.ports import ObjectStore, Outside, Registry
-from treadle.records import ModelVersion, Trial
-from treadle.search import SearchProblem
+from treadle.records import ModelVersion
+from treadle.search import Proposer, SearchCluster, SearchProblem
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -177,17 +178,51 @@ def verify_key() -> "Ed25519PublicKey | None":
     return private.public_key() if private else None
 
 
-def tuner() -> Callable[[SearchProblem], list[Trial]]:
-    """Return what runs a search: Ray Tune on this machine; its state is kept under the home."""
+def proposer(problem: SearchProblem) -> Proposer:
+    """Return what proposes a search's candidates."""
+    from treadle.adapters.optuna import TpeProposer
+
+    return TpeProposer(problem)
+
+
+def crew() -> Crew:
+    """Return Ray Tune on this machine, to be started where it pays, or where the settings say
+    so."""
+
+    def run(halving: Halving) -> None:
+        from treadle.adapters import ray
+
+        ray.lead_here(halving, cores())
+
+    return Crew(run, start_s=6.0, cores=cores(), always=settings().ray_address == LOCAL)
+
+
+def cluster_crew(name: str) -> Crew:
+    """Join the Ray cluster that this process is a job of; return Ray Tune there. Its checkpoints
+    lie beside the reports of the search ``name``, where every node reaches them."""
     from treadle.adapters import ray
+    from treadle.adapters.ray_storage import storage_at
 
-    return partial(ray.search, directory=settings().home / "searches", cores=cores())
+    storage = storage_at(object_store().uri(f"searches/{name}/tune"), settings())
+    return Crew(
+        lambda halving: ray.lead(halving, storage),
+        start_s=2.0,
+        cores=ray.join_cluster(),
+        always=settings().ray_address == LOCAL,
+    )
 
 
-def search_name(model: str, prepared: str, options: str) -> str:
-    """Return a name under which an interrupted search is found again: same data, same options."""
-    whole = hashlib.sha256(f"{prepared}\0{options}".encode()).hexdigest()
-    return f"{model}-{whole[:12]}"
+def search_cluster() -> SearchCluster | None:
+    """Return the Ray cluster that the settings name, to submit searches to; None for none."""
+    address = settings().ray_address
+    if not address or address == LOCAL:
+        return None
+    from treadle.adapters.ray_jobs import RayJobs
+
+    chosen = settings()
+    if not chosen.object_store:
+        chosen = replace(chosen, object_store=str(chosen.home / "objects"))
+    return RayJobs(address, chosen.for_cluster())
 
 
 def cores() -> int:

@@ -1,12 +1,16 @@
-"""A search problem, free of any library that solves it: what a tuner (``treadle.adapters.ray``)
-needs to know, and what it calls."""
+"""A search problem and the words of a search, free of any library that helps to solve it.
 
-from collections.abc import Callable, Iterator
+A search (``halving.py``) asks a Proposer for candidates, which are grown rung by rung: in this
+process (``training/tuning.py``) or by Ray Tune (``adapters/ray.py``).
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from treadle.prepared import TuningData
-from treadle.records import Parameter
+from treadle.records import Candidate, Parameter
 
 # A candidate's whole resource; reports come at RUNGS, where weak candidates stop: of those of its
 # family that came so far, one in REDUCTION goes on.
@@ -33,28 +37,79 @@ class Choice:
 
 
 Dimension = Range | Choice
-# From the data, the family, its parameters and the threads it may use: yields (units used, score)
-# at each rung, higher better.
-Grow = Callable[[TuningData, str, dict[str, Parameter], int], Iterator[tuple[int, float]]]
-# Makes a Grow where the candidates are fitted, so that who only searches need not import models.
-MakeGrow = Callable[[], Grow]
+# What a candidate has become so far: an estimator, fitted with some of its resource.
+Grown = Any
+
+
+class Grow(Protocol):
+    """Grows a candidate of one problem; called where the work is done."""
+
+    def __call__(
+        self, data: TuningData, candidate: Candidate, units: int, grown: Grown | None, threads: int
+    ) -> tuple[Grown, float]:
+        """Fit ``candidate`` until it has ``units`` of its resource, going on from ``grown`` where
+        there is one; return it with its score, higher better. The score is the same whether it was
+        grown in one go or in several, and on however many threads."""
 
 
 @dataclass(frozen=True)
 class SearchProblem:
-    """Candidates to try: ``spaces`` is family to parameter to dimension; ``first`` is the point in
-    each family's space that is tried before any is drawn, so that no family goes unseen. Scores
-    are the metric with its sign turned so that higher is better. ``meanwhile`` is called once, in a
-    thread, while candidates are fitted elsewhere."""
+    """Candidates to try: ``spaces`` is family to parameter to dimension; ``first`` are points that
+    are tried before any is drawn, so that no family goes unseen. ``at_once`` are the families that
+    have no resource to grow by: they report at the last rung only, so that they never look weak for
+    having been cheap. Scores are the metric with its sign turned so that higher is better.
+    ``make_grow`` imports the models where they are fitted, not where the search is led.
+    A rung may take ``timeout_s``."""
 
     name: str
     metric: str
     higher_is_better: bool
     spaces: dict[str, dict[str, Dimension]]
-    first: dict[str, dict[str, Parameter]]
-    make_grow: MakeGrow
-    meanwhile: Callable[[], None]
+    first: list[tuple[str, dict[str, Parameter]]]
+    at_once: frozenset[str]
+    make_grow: Callable[[], Grow]
     data: Path
     trials: int
     budget_s: float
+    timeout_s: float
     seed: int
+
+    @property
+    def cohort(self) -> int:
+        """How many candidates are proposed together. It follows from the spec and never from the
+        machine, or the machine would decide what is found."""
+        return max(8, -(-self.trials // 4))
+
+    def rungs(self, family: str) -> tuple[int, ...]:
+        """Return the units at which candidates of a family report."""
+        return RUNGS[-1:] if family in self.at_once else RUNGS
+
+
+class Proposer(Protocol):
+    """Proposes candidates from the scores of those before."""
+
+    def ask(self) -> tuple[str, dict[str, Parameter]]:
+        """Return a family and its parameters."""
+
+    def tell(self, number: int, curve: list[tuple[int, float]], stopped: bool) -> None:
+        """Say how the candidate that was asked for as ``number``-th (from 0) did; an empty curve
+        is a failure."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A candidate to be grown until it has ``units``."""
+
+    candidate: Candidate
+    units: int
+
+
+class SearchCluster(Protocol):
+    """A long-lived cluster elsewhere that takes whole searches."""
+
+    def versions(self) -> dict[str, str]:
+        """Return what must be the same here and there, by name."""
+
+    def run(self, name: str) -> None:
+        """Run the search that lies under ``searches/<name>/`` in the object store, and follow it
+        to its end. Raises TreadleError in the search's own words where it fails."""

@@ -5,11 +5,20 @@ that ``treadle init`` writes beside it.
 """
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
+from treadle.errors import nearest
 from treadle.records import Check, How, Kind, Nulls, OutOfRange, Severity, Task, Unseen
 
 
@@ -312,6 +321,28 @@ class Family(StrEnum):
     LINEAR = "linear"
     HIST_GRADIENT_BOOSTING = "hist_gradient_boosting"
     FOREST = "forest"
+    MLP = "mlp"
+
+
+# What of each family there is to search; training/search_space.py says where.
+PARAMETERS: dict[Family, tuple[str, ...]] = {
+    Family.LINEAR: ("regularisation",),
+    Family.HIST_GRADIENT_BOOSTING: (
+        "learning_rate",
+        "max_leaf_nodes",
+        "min_samples_leaf",
+        "l2_regularization",
+    ),
+    Family.FOREST: ("max_leaf_nodes", "min_samples_leaf", "max_features"),
+    Family.MLP: ("width", "depth", "learning_rate", "regularisation"),
+}
+
+
+class Direction(StrEnum):
+    """Which way a prediction may go as a number grows."""
+
+    INCREASING = "increasing"
+    DECREASING = "decreasing"
 
 
 class MetricName(StrEnum):
@@ -326,25 +357,132 @@ class MetricName(StrEnum):
     ACCURACY = "accuracy"
 
 
+# scikit-learn's scorers by their names there, by task; those that go by our names are above.
+_CLASSES = ("balanced_accuracy", "f1_macro", "f1_micro", "f1_weighted", "precision_macro",
+            "recall_macro", "jaccard_macro", "matthews_corrcoef")  # fmt: skip
+SCORERS: dict[Task, tuple[str, ...]] = {
+    Task.REGRESSION: (
+        "neg_median_absolute_error", "neg_mean_absolute_percentage_error", "neg_max_error",
+        "neg_mean_squared_log_error", "neg_mean_poisson_deviance", "neg_mean_gamma_deviance",
+        "explained_variance", "d2_absolute_error_score",
+    ),
+    Task.BINARY: (*_CLASSES, "f1", "precision", "recall", "average_precision", "neg_brier_score"),
+    Task.MULTICLASS: (*_CLASSES, "roc_auc_ovr", "roc_auc_ovo"),
+}  # fmt: skip
+
+
+class Interval(Section):
+    """A part of a parameter's range."""
+
+    low: float = Field(allow_inf_nan=False, description="at least")
+    high: float = Field(allow_inf_nan=False, description="at most")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        return self
+
+
+# A parameter's fixed value, the values to choose from, or a part of its range.
+Narrowed = bool | int | float | str | list[bool | int | float | str] | Interval
+
+
 class TrainingOptions(Section):
     """Stage 4: the search."""
 
     families: Annotated[list[Family], Field(min_length=1)] = Field(
-        default=list(Family), description="linear, hist_gradient_boosting, forest"
+        default=[Family.LINEAR, Family.HIST_GRADIENT_BOOSTING, Family.FOREST],
+        description="linear, hist_gradient_boosting, forest, mlp",
+    )
+    spaces: dict[Family, dict[str, Narrowed]] = Field(
+        default_factory=dict,
+        description="narrow a family's search, as in {forest: {max_leaf_nodes: {low: 64, high: "
+        "256}, max_features: [0.5, 1.0], min_samples_leaf: 4}}",
     )
     trials: int = Field(default=16, ge=1, description="how many candidates to try")
     budget_s: float = Field(
         default=120.0, gt=0, description="seconds after which the search ends with the best so far"
     )
+    trial_timeout_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="end a candidate that reports nothing for so long; left out: as budget_s, at "
+        "least 60",
+    )
     tuning_share: float = Field(
         default=0.2, gt=0, lt=0.9, description="share of the training rows that scores candidates"
     )
-    metric: MetricName = Field(
-        default=MetricName.AUTO,
-        description="rmse, mae, r2 · roc_auc, log_loss, accuracy; auto: rmse, roc_auc (binary), "
-        "log_loss (multi-class)",
+    metric: str = Field(
+        default=MetricName.AUTO.value,
+        description="rmse, mae, r2 · roc_auc, log_loss, accuracy, or a scikit-learn scorer by its "
+        "name, as in f1_macro; auto: rmse, roc_auc (binary), log_loss (multi-class)",
+    )
+    quantile: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="regression: predict this quantile and not the mean (0.9: nine in ten answers "
+        "lie below); boosting only, and the metric is its pinball loss",
+    )
+    sample_weight: str | None = Field(
+        default=None,
+        description="a column that says how much each row counts in fitting; it is no feature",
+    )
+    balance_classes: bool = Field(
+        default=False, description="let every class weigh the same, however rare it is"
+    )
+    monotonic: dict[str, Direction] = Field(
+        default_factory=dict,
+        description="numbers that the prediction may only follow, as in {distance: increasing}; "
+        "boosting and forests",
     )
     seed: int = Field(default=0, ge=0, description="one seed for everything that is drawn")
+
+    @model_validator(mode="after")
+    def _known_parameters(self) -> Self:
+        for family, narrowed in self.spaces.items():
+            if family not in self.families:
+                raise ValueError(f"spaces narrows {family}, which is not one of its families")
+            for name in narrowed:
+                if name not in PARAMETERS[family]:
+                    known = PARAMETERS[family]
+                    near = nearest(name, known) or f"; it has {', '.join(known)}"
+                    raise ValueError(f"spaces: {family} has no parameter {name!r}{near}")
+        return self
+
+    @property
+    def objective_metric(self) -> str:
+        """What the search optimises, the gate compares and feedback watches."""
+        return self.metric if self.quantile is None else f"pinball_{self.quantile:g}"
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, name: str) -> str:
+        known = [*MetricName, *(scorer for of_task in SCORERS.values() for scorer in of_task)]
+        if name not in known:
+            near = nearest(name, known) or f"; these are: {', '.join(dict.fromkeys(known))}"
+            raise ValueError(f"there is no metric {name!r}{near}")
+        return name
+
+    @model_validator(mode="after")
+    def _families_that_can(self) -> Self:
+        if self.quantile is not None:
+            _refuse(self.families, (Family.HIST_GRADIENT_BOOSTING,), "quantile")
+            if self.metric != MetricName.AUTO:
+                raise ValueError("quantile: its metric is the pinball loss; leave metric out")
+        if self.monotonic:
+            _refuse(self.families, (Family.HIST_GRADIENT_BOOSTING, Family.FOREST), "monotonic")
+        return self
+
+
+def _refuse(families: Sequence[Family], able: Sequence[Family], key: str) -> None:
+    """Refuse families that can't do what ``key`` asks."""
+    for family in families:
+        if family not in able:
+            raise ValueError(
+                f"{key}: {family} can't do that; name families among {', '.join(able)}"
+            )
 
 
 class Costs(Section):

@@ -22,8 +22,9 @@ def training_arguments(
         "preprocessing": spec.preprocessing.model_dump_json(),
         "training": spec.training.model_dump_json(),
         "analysis": spec.analysis.model_dump_json(),
-        "metric": spec.training.metric.value,
+        "metric": spec.training.objective_metric,
         "tuning_share": spec.training.tuning_share,
+        "weight": spec.training.sample_weight or "",
         "seed": spec.training.seed,
         # What steps ask for on a cluster is no part of what makes a version.
         "spec": spec.model_dump_json(exclude={"resources"}),
@@ -38,5 +39,5 @@ def feedback_arguments(spec: Spec) -> dict[str, object]:
         "model": spec.name,
         "snapshot": "",
         "options": spec.feedback.model_dump_json(),
-        "metric": spec.training.metric.value,
+        "metric": spec.training.objective_metric,
     }

@@ -82,11 +82,14 @@ class _Display:
                                 soft_wrap=True)  # fmt: skip
 
     def _trial(self, event: Event) -> None:
+        if event["kept"]:
+            return  # an earlier run has told of it
         value, best = event["value"], event["best"]
         words = f"trial {event['done']}/{event['wanted']} {event['family']}"
         words += f": {event['metric']} {value:.4g}" if value is not None else ": failed"
         words += f" (best {best:.4g})" if best is not None else ""
         if self._status:
+            words += f", {event['stopped']} stopped, {event['left_s']:.0f} s left at most"
             self._status.update(f"[bold]train[/]  {words}")
         else:
             self._console.print(f"    {words}", highlight=False, markup=False)

@@ -30,6 +30,7 @@ def training_pipeline(
     analysis: str,
     metric: str,
     tuning_share: float,
+    weight: str,
     seed: int,
     spec: str,
     champion: str,
@@ -51,6 +52,7 @@ def training_pipeline(
         task=task,
         options=preprocessing,
         tuning_share=tuning_share,
+        weight=weight,
         seed=seed,
     )
     trained = train_model(model=model, prepared=prepared.outputs["prepared"], options=training)

@@ -24,7 +24,7 @@ from treadle.records import ModelVersion, Record, Signature, Snapshot, Trial
 from treadle.registry import lineage
 from treadle.search import UNITS
 from treadle.spec import Spec
-from treadle.training import refit
+from treadle.training import refit, train
 from treadle.validation import gate
 from treadle.validation.schema import Known
 
@@ -118,7 +118,7 @@ def _rebuild(
     options, seed = spec.training, version.lineage.seed
     split = prepare.run(
         validated.accepted, validated.profile, spec.target, spec.task, spec.preprocessing,
-        options.tuning_share, seed, own, place / "prepared",
+        options.tuning_share, options.sample_weight or "", seed, own, place / "prepared",
     )  # fmt: skip
     origin = version.lineage
     say(f"fitting {origin.family}")
@@ -127,11 +127,10 @@ def _rebuild(
         curve=[(origin.units or UNITS, 0.0)], seconds=0.0,
     )  # fmt: skip
     signature = Signature.read(place / "prepared" / prepared.SIGNATURE)
-    columns, answers = prepared.load_training(place / "prepared")
-    pipeline = refit.fit(
-        best, place / "prepared", columns, answers, signature, seed, runtime.cores()
-    )
-    refit.write_bundle(pipeline, columns, answers, signature, place / "prepared", place / "bundle")
+    rows = prepared.load_training(place / "prepared")
+    _, objective = train.pose(version.name, place / "prepared", options)
+    pipeline = refit.fit(best, place / "prepared", rows, objective, runtime.cores())
+    refit.write_bundle(pipeline, rows, signature, place / "prepared", place / "bundle")
     held_out = snapshots.load(split.held_out, own)
     frame = pd.read_parquet(own.local(held_out.data_key))
     return Bundle.at(place / "bundle", runtime.cores()), frame

@@ -33,6 +33,7 @@ from treadle.records import (
 )
 from treadle.spec import Preprocessing, SplitBy
 from treadle.training import refit
+from treadle.training.families import Objective
 from treadle.transformers import RARE_CATEGORY, Categories, Numbers
 
 Choose = Callable[..., Signature]
@@ -229,7 +230,7 @@ def prepared(answers: Sequence[object], store: DirectoryStore, out: Path) -> Spl
     taken = snapshots.publish(table.to_reader(), "a table", store)
     found = profile(store.local(taken.data_key), kinds_of(table.schema, {}))
     options = Preprocessing(split=SplitBy.TIME, split_column="at")
-    return prepare.run(taken, found, "y", None, options, 0.2, 0, store, out)
+    return prepare.run(taken, found, "y", None, options, 0.2, "", 0, store, out)
 
 
 def test_the_last_rows_are_held_out_and_the_rest_prepared(
@@ -246,7 +247,7 @@ def staged(
     taken = snapshots.publish(table.to_reader(), "a table", store)
     found = profile(store.local(taken.data_key), kinds_of(table.schema, {}))
     chosen = Preprocessing.model_validate(options)
-    split = prepare.run(taken, found, "y", None, chosen, 0.2, 0, store, out)
+    split = prepare.run(taken, found, "y", None, chosen, 0.2, "", 0, store, out)
     return split, Signature.read(out / "signature.json")
 
 
@@ -269,9 +270,10 @@ def test_the_bundle_of_every_kind_of_column_is_onnx_and_proves_itself(
     out = tmp_path / "out"
     _, signature = staged(table, store, out, columns=stated, split="stratum")
     best = Trial(number=0, family="linear", parameters={"regularisation": 1.0}, curve=[], seconds=0)
-    columns, answers = load_training(out)
-    pipeline = refit.fit(best, out, columns, answers, signature, 0, 1)
-    refit.write_bundle(pipeline, columns, answers, signature, out, tmp_path / "bundle")
+    rows = load_training(out)
+    objective = Objective(signature.task, len(signature.classes), "roc_auc", seed=0)
+    pipeline = refit.fit(best, out, rows, objective, 1)
+    refit.write_bundle(pipeline, rows, signature, out, tmp_path / "bundle")
     made = Bundle.at(tmp_path / "bundle")
     made.prove()
     assert "model.onnx" in made.files and made.signature.ignored == ["late"]

@@ -13,7 +13,7 @@ from treadle.bundle import Bundle
 from treadle.evaluation import Evaluation
 from treadle.ports import ObjectStore
 from treadle.records import Parity, Split, Training
-from treadle.spec import Analysis, MetricName
+from treadle.spec import Analysis
 
 
 def run(
@@ -39,7 +39,7 @@ def run(
         seen,
         np.load(prepared_directory / "train_y.npy"),
         Analysis.model_validate_json(options),
-        MetricName(metric),
+        metric,
         seed,
         champion,
     )

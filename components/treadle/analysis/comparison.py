@@ -77,7 +77,7 @@ def _comparison(
     known = gains[~np.isnan(gains)]
     error = float(known.std(ddof=1)) if len(known) > 1 else float("nan")
     return Comparison(
-        metric=m.name.value, rows=rows, ours=ours, theirs=theirs, gain=gain, low=low, high=high,
+        metric=m.name, rows=rows, ours=ours, theirs=theirs, gain=gain, low=low, high=high,
         error=error, p_value=2 * chance(abs(gain), error),
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ from treadle.errors import SpecError
 from treadle.evaluation import Evaluation
 from treadle.records import Signature, Task
 from treadle.resampling import Vector
-from treadle.spec import Analysis, MetricName
+from treadle.spec import Analysis
 
 
 def evaluate(
@@ -30,7 +30,7 @@ def evaluate(
     seen: Examined,
     training_answers: Vector,
     options: Analysis,
-    metric: MetricName,
+    metric: str,
     seed: int,
     champion: tuple[int, Bundle] | None,
 ) -> Evaluation:
@@ -40,8 +40,10 @@ def evaluate(
     if options.costs is not None and task is not Task.BINARY:
         raise SpecError(f"analysis.costs are those of two classes; this is a {task.value} task")
     primary = metrics.measure(task, metric)
-    wanted = [primary, *(m for m in metrics.measures(task) if m.name is not primary.name)]
-    outputs = {"baseline": trivial_output(training_answers, len(seen), seen.signature)}
+    wanted = [primary, *(m for m in metrics.measures(task) if m.name != primary.name)]
+    outputs = {
+        "baseline": trivial_output(training_answers, len(seen), seen.signature, primary.name)
+    }
     if champion is not None:
         outputs["champion"] = examine(champion[1], seen.frame).output
     found = compare(seen, wanted, outputs, options.bootstrap, seed)
@@ -54,7 +56,7 @@ def evaluate(
     binary = task is Task.BINARY
     evaluation = Evaluation(
         rows=len(seen),
-        primary=primary.name.value,
+        primary=primary.name,
         metrics=found.metrics["model"],
         baseline=found.metrics["baseline"],
         champion=found.metrics.get("champion", []),
@@ -83,8 +85,12 @@ def evaluate(
     return evaluation.model_copy(update={"decision": gate.decide(evaluation, options, rival)})
 
 
-def trivial_output(training: Vector, rows: int, signature: Signature) -> Output:
-    """What knowing nothing but the training answers would say: their mean, or their shares."""
+def trivial_output(training: Vector, rows: int, signature: Signature, metric: str) -> Output:
+    """What knowing nothing but the training answers would say: their mean, the quantile that is
+    asked for, or their shares."""
+    if metric.startswith(metrics.PINBALL):
+        wanted = float(metric.removeprefix(metrics.PINBALL))
+        return np.full(rows, float(np.quantile(training, wanted)))
     if not signature.task.is_classification:
         return np.full(rows, float(np.mean(training)))
     shares = np.bincount(training.astype(np.int64), minlength=len(signature.classes))

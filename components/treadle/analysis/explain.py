@@ -12,7 +12,6 @@ from treadle.bundle import Bundle, decode_row
 from treadle.evaluation import Explained, Part
 from treadle.explanation import Explanation, explain_row, usual_row
 from treadle.metrics import Measure
-from treadle.spec import MetricName
 
 MOST_PARTS = 6
 
@@ -36,7 +35,7 @@ def rows(bundle: Bundle, seen: Examined, m: Measure, most_s: float) -> list[Expl
 
 def _shown(seen: Examined, m: Measure) -> dict[str, int]:
     """Choose rows: what they show, and where they are."""
-    losses = metrics.row_losses(MetricName(m.name), seen.answers, seen.output)
+    losses = metrics.row_losses(m.name, seen.answers, seen.output)
     order = np.argsort(losses, kind="stable")
     if not seen.signature.classes:
         by_output = np.argsort(seen.output, kind="stable")

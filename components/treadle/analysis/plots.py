@@ -144,9 +144,8 @@ def _over_time(found: Evaluation, seen: Examined, split: Split) -> str | None:
     if split.by != "time" or split.column is None or len(seen) < 10 * _STEPS:
         return None
     from treadle import metrics
-    from treadle.spec import MetricName
 
-    m = metrics.measure(seen.signature.task, MetricName(found.primary))
+    m = metrics.measure(seen.signature.task, found.primary)
     order = np.argsort(_times(seen, split.column), kind="stable")
     parts = np.array_split(order, _STEPS)
     times = seen.frame[split.column].iloc[[int(part[len(part) // 2]) for part in parts]]

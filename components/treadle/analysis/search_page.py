@@ -6,18 +6,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from treadle import report
+from treadle.analysis import trials
 from treadle.analysis.plots import BLUE, GREEN, GREY, ORANGE
 from treadle.records import Parity, Training
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLOURS = {"linear": ORANGE, "hist_gradient_boosting": BLUE, "forest": GREEN}
+_COLOURS = {"linear": ORANGE, "hist_gradient_boosting": BLUE, "forest": GREEN, "mlp": "#9a5bb5"}
 
 
 def render(training: Training, parity: Parity) -> str:
     """Return the search, every trial, and how far the bundle is from what was fitted."""
-    return "".join([_search(training), _curves(training), _trials(training), _parity(parity)])
+    return "".join(
+        [
+            _search(training),
+            _curves(training),
+            trials.parameters(training),
+            _trials(training),
+            _parity(parity),
+        ]
+    )
 
 
 def _search(training: Training) -> str:

@@ -22,7 +22,7 @@ from treadle.errors import DataError, nearest
 from treadle.evaluation import Search, Slice
 from treadle.metrics import Measure
 from treadle.resampling import Vector
-from treadle.spec import Analysis, MetricName
+from treadle.spec import Analysis
 
 MIN_SLICE_ROWS = 30
 # What a search looks at and reports: slices of so many rows, pairs of so many features.
@@ -103,7 +103,7 @@ class _Found(NamedTuple):
 def searched(seen: Examined, m: Measure, options: Analysis, seed: int, ranked: list[str]) -> Search:
     """Search the features for slices, those of the most important ones in pairs too; ``ranked`` are
     the features by importance."""
-    losses = metrics.row_losses(MetricName(m.name), seen.answers, seen.output)
+    losses = metrics.row_losses(m.name, seen.answers, seen.output)
     texts = {f.name for f in seen.signature.features if f.tokens}
     parted = [cells.part(seen, name) for name in ranked if name not in texts]
     looked = _singles(parted, losses)

@@ -32,7 +32,7 @@ def monitor_model(
         from treadle import runtime
         from treadle.feedback import monitor
         from treadle.feedback import page as pages
-        from treadle.spec import Feedback, MetricName
+        from treadle.spec import Feedback
 
         store = runtime.object_store()
         version, bundle = runtime.serving_champion(model)
@@ -42,7 +42,7 @@ def monitor_model(
             bundle,
             store.local(f"snapshots/{digest}/data.parquet"),
             Feedback.model_validate_json(options),
-            MetricName(metric),
+            metric,
         )
         found.write(monitoring.path)
         Path(page.path).write_text(pages.render(found, model), encoding="utf-8")

@@ -17,14 +17,14 @@ from treadle.records import (
     Verdict,
 )
 from treadle.signature import arrays, encode_frame
-from treadle.spec import Feedback, MetricName
+from treadle.spec import Feedback
 
 BOOTSTRAP = 200
 MIN_ROWS = 30
 
 
 def run(
-    champion: ModelVersion, bundle: Bundle, rows: Path, options: Feedback, metric: MetricName
+    champion: ModelVersion, bundle: Bundle, rows: Path, options: Feedback, metric: str
 ) -> Monitoring:
     """Monitor the champion on the Parquet file ``rows``: rows that it was not trained on, with or
     without their answers. Raises DataError where too few are in the window."""
@@ -81,7 +81,7 @@ def _performance(
     connection: duckdb.DuckDBPyConnection,
     champion: ModelVersion,
     bundle: Bundle,
-    name: MetricName,
+    name: str,
 ) -> tuple[Metric | None, Metric | None]:
     """Return the metric on the window, where it has answers, and as it was at registration."""
     signature = bundle.signature

@@ -13,6 +13,7 @@ def prepare_data(
     task: str,
     options: str,
     tuning_share: float,
+    weight: str,
     seed: int,
     prepared: dsl.Output[dsl.Dataset],
 ):
@@ -25,6 +26,7 @@ def prepare_data(
         task: regression, binary, multiclass, or empty to find out.
         options: The spec's section, as JSON.
         tuning_share: Share of the training rows that scores candidates.
+        weight: Column of the rows' weights; empty for none.
         seed: For everything that is drawn.
         prepared: The prepared directory (treadle.prepared).
     """
@@ -46,6 +48,7 @@ def prepare_data(
             Task(task) if task else None,
             Preprocessing.model_validate_json(options),
             tuning_share,
+            weight,
             seed,
             store,
             Path(prepared.path),

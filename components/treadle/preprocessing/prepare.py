@@ -41,11 +41,16 @@ def run(
     task: Task | None,
     options: Preprocessing,
     tuning_share: float,
+    weight: str,
     seed: int,
     store: ObjectStore,
     out: Path,
 ) -> Split:
     """Write the prepared directory (see ``treadle.prepared``) to ``out`` and return the split."""
+    if weight:
+        # It says how much a row counts, which is nothing to predict from.
+        _check_weight(weight, profile, target)
+        options = options.model_copy(update={"exclude": [*options.exclude, weight]})
     table = pq.read_table(store.local(accepted.data_key))
     parts = _part(frame_of(table), profile, target, options, options.test_share, seed)
     held_out = snapshots.publish(
@@ -76,6 +81,8 @@ def run(
     profile.write(out / prepared.SCHEMA)
     reference.write(out / prepared.REFERENCE)
     _write_training(training, tuning, signature, reference, options, seed, out)
+    if weight:
+        _write_weights(training[weight], tuning, out)
     return split
 
 
@@ -166,6 +173,31 @@ def _write_training(
     for name, matrix in matrices.items():
         np.save(out / f"{name}.npy", matrix)
     encoded.reset_index(drop=True).to_parquet(out / prepared.TRAIN, compression="zstd")
+
+
+def _check_weight(name: str, profile: Profile, target: str) -> None:
+    column = profile.column(name)
+    if column is None:
+        known = [c.name for c in profile.columns]
+        raise DataError(f"training.sample_weight: no column {name!r}{nearest(name, known)}")
+    if column.kind is not Kind.NUMBER or name == target:
+        why = "the target" if name == target else f"a {column.kind}"
+        raise DataError(f"training.sample_weight: {name!r} is {why}, and weights are numbers")
+
+
+def _write_weights(column: "pd.Series[float]", tuning: npt.NDArray[np.bool_], out: Path) -> None:
+    """Keep the rows' weights. Raises DataError for a weight that can't be one."""
+    weights = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    bad = ~(np.isfinite(weights) & (weights >= 0))
+    if bad.any():
+        raise DataError(
+            f"training.sample_weight: {int(bad.sum()):,} rows have no weight in "
+            f"{column.name!r}, as {weights[bad][0]:g}: a weight is a number from 0 up"
+        )
+    if not weights[~tuning].any():
+        raise DataError(f"training.sample_weight: every weight in {column.name!r} is 0")
+    np.save(out / "fit_w.npy", weights[~tuning])
+    np.save(out / "train_w.npy", weights)
 
 
 def _profile(training: pa.Table, accepted: Profile) -> Profile:

@@ -1,6 +1,5 @@
 """One candidate, grown rung by rung."""
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -9,42 +8,34 @@ import numpy.typing as npt
 
 from treadle.metrics import measure
 from treadle.prepared import TuningData
-from treadle.records import Parameter, Task
-from treadle.search import RUNGS, Grow
-from treadle.spec import Family, MetricName
-from treadle.training.families import FAMILIES
+from treadle.records import Candidate
+from treadle.search import Grow
+from treadle.training import families
+from treadle.training.families import Objective
 
 
-def make_grow(task: Task, classes: int, metric: MetricName, seed: int) -> Grow:
+def make_grow(objective: Objective) -> Grow:
     """Return ``grow`` for one problem; called where the candidates are fitted."""
-    return partial(grow, task, classes, metric, seed)
+    return partial(grow, objective)
 
 
 def grow(
-    task: Task,
-    classes: int,
-    metric: MetricName,
-    seed: int,
+    objective: Objective,
     data: TuningData,
-    family: str,
-    parameters: dict[str, Parameter],
+    candidate: Candidate,
+    units: int,
+    grown: Any | None,
     threads: int,
-) -> Iterator[tuple[int, float]]:
-    """Fit a candidate with more and more of its resource; yield (units, score) at each rung.
-
-    A family that is fitted at once yields one report, at the last rung, so that it never looks
-    weak for having been cheap.
-    """
-    plan = FAMILIES[Family(family)]
-    wanted = measure(task, metric)
-    estimator = plan.build(task, parameters, 1, seed, threads)
-    for units in RUNGS if plan.grow else RUNGS[-1:]:
-        if plan.grow:
-            name, step = plan.grow
-            estimator.set_params(**{name: units * step})
-        estimator.fit(data.fit_x, data.fit_y)
-        output = predict(estimator, data.tuning_x, classes)
-        yield units, wanted.score(data.tuning_y, output)
+) -> tuple[Any, float]:
+    """Fit a candidate until it has ``units`` of its resource; return it with its score on the
+    tuning rows."""
+    estimator = grown or families.build(candidate.family, objective, candidate.parameters, units)
+    families.grow(
+        estimator, candidate.family, units, objective, data.fit_x, data.fit_y, data.fit_w, threads
+    )
+    with families.cores(threads):
+        output = predict(estimator, data.tuning_x, objective.classes)
+    return estimator, measure(objective.task, objective.metric).score(data.tuning_y, output)
 
 
 def predict(estimator: Any, rows: Any, classes: int) -> npt.NDArray[Any]:

@@ -35,10 +35,13 @@ def train_model(
 
         limits = TrainingOptions.model_validate_json(options)
         trained, equal = train.run(
-            runtime.search_name(model, prepared.uri, options),
+            model,
             Path(prepared.path),
             limits,
-            runtime.tuner(),
+            runtime.proposer,
+            runtime.crew(),
+            runtime.search_cluster(),
+            runtime.object_store(),
             Path(bundle.path),
             runtime.cores(),
         )

@@ -14,8 +14,8 @@ from treadle.encoding import NULL_CATEGORY
 from treadle.records import Parity, Recipe, Signature, Trial
 from treadle.search import UNITS
 from treadle.signature import arrays
-from treadle.training import candidate, mlmodel, onnx_export
-from treadle.training.families import final_estimator
+from treadle.training import candidate, families, mlmodel, onnx_export
+from treadle.training.families import Objective
 from treadle.transformers import build_transformer
 
 PARITY_ROWS = 2_000
@@ -23,28 +23,22 @@ GOLDEN_ROWS = 8
 
 
 def fit(
-    best: Trial,
-    directory: Path,
-    columns: pd.DataFrame,
-    answers: prepared.Answers,
-    signature: Signature,
-    seed: int,
-    cores: int,
+    best: Trial, directory: Path, rows: prepared.TrainingRows, objective: Objective, cores: int
 ) -> Pipeline:
     """Fit a trial's candidate on all training rows, transformer included."""
     units = best.curve[-1][0] if best.curve else UNITS
-    estimator = final_estimator(
-        best.family, signature.task, dict(best.parameters), units, seed, cores
-    )
     transformer = build_transformer(Recipe.read(directory / prepared.RECIPE))
-    pipeline = Pipeline([("transformer", transformer), ("estimator", estimator)])
-    return pipeline.fit(columns, answers)
+    matrix = transformer.fit_transform(rows.columns, rows.answers)
+    estimator = families.build(best.family, objective, dict(best.parameters), units)
+    families.grow(
+        estimator, best.family, units, objective, matrix, rows.answers, rows.weights, cores
+    )
+    return Pipeline([("transformer", transformer), ("estimator", estimator)])
 
 
 def write_bundle(
     pipeline: Pipeline,
-    columns: pd.DataFrame,
-    answers: prepared.Answers,
+    rows: prepared.TrainingRows,
     signature: Signature,
     directory: Path,
     out: Path,
@@ -55,8 +49,8 @@ def write_bundle(
     signature.write(out / bundle.SIGNATURE)
     shutil.copyfile(directory / prepared.REFERENCE, out / bundle.REFERENCE)
     shutil.copyfile(directory / prepared.SCHEMA, out / bundle.SCHEMA)
-    probes = probe_rows(columns, signature)
-    parity = _compare(pipeline, out, probes, answers, signature)
+    probes = probe_rows(rows.columns, signature)
+    parity = _compare(pipeline, out, probes, rows.answers, signature)
     if not parity.passed:
         import skops.io as sio  # seldom needed, and long to import
 

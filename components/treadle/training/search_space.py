@@ -1,10 +1,12 @@
 """What there is to search: each family's space, and the point in it that is tried first."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from treadle.errors import SpecError
 from treadle.records import Parameter
 from treadle.search import Choice, Dimension, Range
-from treadle.spec import Family
+from treadle.spec import Family, Interval, Narrowed
 
 
 @dataclass(frozen=True)
@@ -42,4 +44,63 @@ SPACES = {
         },
         {"max_leaf_nodes": 1024, "min_samples_leaf": 4, "max_features": 0.5},
     ),
+    Family.MLP: Space(
+        {
+            "width": Range(16, 128, log=True, whole=True),
+            "depth": Choice((1, 2)),
+            "learning_rate": Range(3e-4, 1e-2, log=True),
+            "regularisation": Range(1e-5, 1e-1, log=True),
+        },
+        {"width": 64, "depth": 2, "learning_rate": 1e-3, "regularisation": 1e-4},
+    ),
 }
+
+
+def space_of(family: Family, narrowed: Mapping[str, Narrowed]) -> Space:
+    """Return a family's space, narrowed. Raises SpecError for what lies outside it."""
+    whole = SPACES[family]
+    dimensions = dict(whole.dimensions)
+    first = dict(whole.first)
+    for name, wanted in narrowed.items():
+        where = f"training.spaces.{family}.{name}"
+        dimensions[name] = _narrow(dimensions[name], wanted, where)
+        first[name] = _nearest(first[name], dimensions[name])
+    return Space(dimensions, first)
+
+
+def _narrow(dimension: Dimension, wanted: Narrowed, where: str) -> Dimension:
+    if isinstance(wanted, Interval):
+        if isinstance(dimension, Choice):
+            known = ", ".join(map(str, dimension.values))
+            raise SpecError(f"{where} has no range: name one or several of {known}")
+        low, high = wanted.low, wanted.high
+        if dimension.log and low <= 0:
+            raise SpecError(f"{where}: low must be above 0, and is {low:g}")
+        return Range(low, high, dimension.log, dimension.whole)
+    values = wanted if isinstance(wanted, list) else [wanted]
+    if not values:
+        raise SpecError(f"{where} is an empty list: leave it out, or name a value")
+    for value in values:
+        _check(dimension, value, where)
+    return Choice(tuple(values))
+
+
+def _check(dimension: Dimension, value: Parameter, where: str) -> None:
+    """Refuse a value that its parameter can't have."""
+    known = dimension.values if isinstance(dimension, Choice) else (dimension.low,)
+    if any(isinstance(one, str) for one in known):
+        if value not in known:
+            raise SpecError(f"{where} can't be {value!r}; it may be {', '.join(map(str, known))}")
+    elif isinstance(value, bool | str):
+        raise SpecError(f"{where} must be a number, and is {value!r}")
+    elif isinstance(dimension, Range) and dimension.whole and value != int(value):
+        raise SpecError(f"{where} must be a whole number, and is {value!r}")
+
+
+def _nearest(value: Parameter, dimension: Dimension) -> Parameter:
+    """Return the point of a dimension that is nearest to ``value``."""
+    if isinstance(dimension, Range):
+        low, high = dimension.low, dimension.high
+        inside = min(max(float(value), low), high)
+        return int(inside) if dimension.whole else inside
+    return value if value in dimension.values else dimension.values[0]

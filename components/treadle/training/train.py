@@ -1,74 +1,150 @@
 """Search, refit the winner on all training rows, export it as a bundle."""
 
+import hashlib
 import time
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from threading import Thread
+
+import numpy as np
 
 from treadle import prepared
+from treadle.errors import SpecError, nearest
+from treadle.halving import Crew, Halving
+from treadle.ledger import Ledger
 from treadle.metrics import measure
-from treadle.records import Parity, Signature, Task, Training, Trial
-from treadle.search import Grow, SearchProblem
-from treadle.spec import MetricName, TrainingOptions
-from treadle.training.search_space import SPACES
+from treadle.ports import ObjectStore
+from treadle.records import How, Parity, Recipe, Signature, Task, Training, Trial
+from treadle.search import Proposer, SearchCluster, SearchProblem
+from treadle.spec import Direction, Family, TrainingOptions
+from treadle.training import candidate, remote, tuning
+from treadle.training.families import Objective
+from treadle.training.search_space import space_of
 
-Search = Callable[[SearchProblem], list[Trial]]
+AT_ONCE = frozenset({Family.LINEAR, Family.MLP})
+PATIENCE_S = 60.0
+# Trials, and notes on how the search went.
+Searched = tuple[list[Trial], list[str]]
 
 
 def run(
-    name: str, directory: Path, options: TrainingOptions, search: Search, out: Path, cores: int
+    model: str,
+    directory: Path,
+    options: TrainingOptions,
+    propose: Callable[[SearchProblem], Proposer],
+    crew: Crew,
+    cluster: SearchCluster | None,
+    store: ObjectStore,
+    out: Path,
+    cores: int,
 ) -> tuple[Training, Parity]:
     """Train on the prepared ``directory`` and write the bundle to ``out``."""
-    signature = Signature.read(directory / prepared.SIGNATURE)
-    wanted = measure(signature.task, options.metric)
-    problem = SearchProblem(
-        name=name,
-        metric=wanted.name.value,
-        higher_is_better=wanted.higher_is_better,
-        spaces={family.value: SPACES[family].dimensions for family in options.families},
-        first={family.value: SPACES[family].first for family in options.families},
-        make_grow=partial(
-            _make_grow, signature.task, len(signature.classes), options.metric, options.seed
-        ),
-        meanwhile=_preload,
-        data=directory,
-        trials=options.trials,
-        budget_s=options.budget_s,
-        seed=options.seed,
-    )
+    problem, objective = pose(model, directory, options)
+    # What the refit needs takes seconds to import, which the search has to spare.
+    preload = Thread(target=import_module, args=("treadle.training.refit",), daemon=True)
+    preload.start()
     started = time.monotonic()
-    trials = search(problem)
+    if cluster:
+        trials, notes = remote.submit(problem, model, options, cluster, store)
+    else:
+        trials, notes = search(problem, propose, crew, store, cores)
     searched = time.monotonic() - started
     best = choose(trials)
+    preload.join()
     from treadle.training import refit
 
     started = time.monotonic()
-    columns, answers = prepared.load_training(directory)
-    pipeline = refit.fit(best, directory, columns, answers, signature, options.seed, cores)
+    rows = prepared.load_training(directory)
+    signature = Signature.read(directory / prepared.SIGNATURE)
+    pipeline = refit.fit(best, directory, rows, objective, cores)
     training = Training(
-        metric=wanted.name.value,
-        higher_is_better=wanted.higher_is_better,
+        metric=problem.metric,
+        higher_is_better=problem.higher_is_better,
         trials=trials,
         best=best,
         search_seconds=searched,
         refit_seconds=time.monotonic() - started,
-        fit_rows=len(columns),
+        fit_rows=len(rows.columns),
+        notes=notes,
     )
-    parity = refit.write_bundle(pipeline, columns, answers, signature, directory, out)
+    parity = refit.write_bundle(pipeline, rows, signature, directory, out)
+    remote.clear(problem.name, store)
     return training, parity
 
 
-def _preload() -> None:
-    """Import what the refit needs: it takes seconds, which the search has to spare."""
-    import_module("treadle.training.refit")
+def pose(
+    model: str, directory: Path, options: TrainingOptions, name: str | None = None
+) -> tuple[SearchProblem, Objective]:
+    """Return the problem that the prepared rows and the spec pose, under a name that follows from
+    them unless one is given. Raises SpecError where they don't fit each other."""
+    signature = Signature.read(directory / prepared.SIGNATURE)
+    wanted = measure(signature.task, options.objective_metric)
+    if options.quantile is not None and signature.task is not Task.REGRESSION:
+        raise SpecError(f"training.quantile: there are no quantiles in a {signature.task} task")
+    if options.balance_classes and signature.task is Task.REGRESSION:
+        raise SpecError("training.balance_classes: a regression has no classes")
+    objective = Objective(
+        task=signature.task,
+        classes=len(signature.classes),
+        metric=wanted.name,
+        seed=options.seed,
+        quantile=options.quantile,
+        balanced=options.balance_classes,
+        monotonic=_monotonic(options, directory),
+    )
+    spaces = {f: space_of(f, options.spaces.get(f, {})) for f in options.families}
+    problem = SearchProblem(
+        name=name or _name(model, directory, options),
+        metric=wanted.name,
+        higher_is_better=wanted.higher_is_better,
+        spaces={family.value: space.dimensions for family, space in spaces.items()},
+        first=[(family.value, space.first) for family, space in spaces.items()],
+        at_once=frozenset(family.value for family in AT_ONCE),
+        make_grow=partial(candidate.make_grow, objective),
+        data=directory,
+        trials=options.trials,
+        budget_s=options.budget_s,
+        timeout_s=options.trial_timeout_s or max(options.budget_s, PATIENCE_S),
+        seed=options.seed,
+    )
+    return problem, objective
 
 
-def _make_grow(task: Task, classes: int, metric: MetricName, seed: int) -> Grow:
-    """Import the models where they are fitted, not where the search is led."""
-    from treadle.training import candidate
+def _name(model: str, directory: Path, options: TrainingOptions) -> str:
+    """Return a name under which an interrupted search is found again: same data, same options."""
+    whole = f"{prepared.digest(directory)}\0{options.model_dump_json()}"
+    return f"{model}-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
 
-    return candidate.make_grow(task, classes, metric, seed)
+
+def search(
+    problem: SearchProblem,
+    propose: Callable[[SearchProblem], Proposer],
+    crew: Crew,
+    store: ObjectStore,
+    cores: int,
+) -> Searched:
+    """Run the search on this machine, or on the cluster that this process is a job of."""
+    halving = Halving(problem, propose(problem), Ledger(store, problem.name))
+    tuning.lead(halving, crew, cores)
+    return halving.trials(), halving.notes
+
+
+def _monotonic(options: TrainingOptions, directory: Path) -> tuple[int, ...]:
+    """Return a direction for each column of the matrix: the numbers come first, one column each."""
+    if not options.monotonic:
+        return ()
+    recipe = Recipe.read(directory / prepared.RECIPE)
+    numbers = [name for name, how in recipe.features.items() if how is How.NUMBER]
+    for name in options.monotonic:
+        if name not in numbers:
+            why = "is no number" if name in recipe.features else "is no feature of this model"
+            raise SpecError(f"training.monotonic: {name!r} {why}{nearest(name, numbers)}")
+    width = int(np.load(directory / "fit_x.npy", mmap_mode="r").shape[1])
+    signs = {Direction.INCREASING: 1, Direction.DECREASING: -1}
+    given = [signs[options.monotonic[name]] if name in options.monotonic else 0 for name in numbers]
+    return tuple(given + [0] * (width - len(given)))
 
 
 def choose(trials: list[Trial]) -> Trial:

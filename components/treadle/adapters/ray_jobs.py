@@ -1,0 +1,154 @@
+"""A long-lived Ray cluster, through Ray's job API: a search is submitted, followed and, where the
+person goes away, cancelled. Ray Client is not used: KubeRay's maintainers advise against it, and
+its connection takes the search down with it."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from treadle.errors import EnvironmentFault, ModelError
+from treadle.progress import EVENTS_VARIABLE, emit, say
+from treadle.search import SearchCluster
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import ray
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+POLL_S = 1.0
+# How long the cluster may be out of reach before the search is given up here; there it goes on.
+PATIENCE_S = 300.0
+STOP_S = 20.0
+ANSWER_S = 10.0
+_UNDER_WAY = (JobStatus.PENDING, JobStatus.RUNNING)
+
+
+class RayJobs:
+    """The job API at ``address``; jobs get ``environment`` on top of their nodes' own."""
+
+    def __init__(self, address: str, environment: Mapping[str, str]) -> None:
+        self._address = address.rstrip("/")
+        # A job's log is all that we see of it: its events go there too.
+        self._environment = dict(environment) | {EVENTS_VARIABLE: "/dev/stdout"}
+
+    def versions(self) -> dict[str, str]:
+        """Return Ray's version. Raises EnvironmentFault where the cluster's is another, or where
+        nothing answers."""
+        # The client would wait for a silent address for ever.
+        place = urlsplit(self._address)
+        port = place.port or (443 if place.scheme == "https" else 80)
+        try:
+            socket.create_connection((place.hostname or "", port), timeout=ANSWER_S).close()
+            # Ray's public interface doesn't say which Ray answers.
+            found = str(JobSubmissionClient(self._address)._server_ray_version)
+        except AuthenticationError as error:
+            raise EnvironmentFault(
+                f"the cluster at {self._address} wants a token: give it in RAY_AUTH_TOKEN, as to "
+                "Ray's own tools"
+            ) from error
+        except (OSError, RuntimeError, ValueError) as error:
+            raise EnvironmentFault(
+                f"no Ray cluster answers at {self._address} (TREADLE_RAY_ADDRESS): {error}; it "
+                "must be the address of the dashboard, as in http://head:8265"
+            ) from error
+        if found != ray.__version__:
+            raise EnvironmentFault(
+                f"the cluster at {self._address} has Ray {found}, and this is Ray "
+                f"{ray.__version__}: run both from the same image (TREADLE_STEP_IMAGE)"
+            )
+        return {"Ray": found}
+
+    def run(self, name: str) -> None:
+        """Run a search and follow its log to the end; one that is under way there already, from a
+        run that lost sight of it, is followed and not begun again."""
+        client = JobSubmissionClient(self._address)
+        job = f"treadle-{name}"
+        try:
+            self._begin(client, job, name)
+            status, log = self._follow(client, job)
+        except KeyboardInterrupt:
+            _stop(client, job)
+            raise
+        if status is not JobStatus.SUCCEEDED:
+            last = next((line for line in reversed(log) if line.strip()), "it left no word")
+            raise ModelError(f"the search failed on the cluster (job {job}, {status}): {last}")
+
+    def _begin(self, client: Any, job: str, name: str) -> None:
+        status = _status(client, job)
+        if status in _UNDER_WAY:
+            say(f"train: following job {job}, which is under way on {self._address}")
+            return
+        if status is not None:
+            client.delete_job(job)
+        client.submit_job(
+            entrypoint=f"python -m treadle.training.cluster_job {name}",
+            submission_id=job,
+            runtime_env={"env_vars": self._environment},
+        )
+        say(f"train: job {job} on {self._address}")
+
+    def _follow(self, client: Any, job: str) -> tuple[Any, list[str]]:
+        """Pass on a job's log until it ends; return how, and the lines that were for people."""
+        seen, words = 0, []
+        lost: float | None = None
+        while True:
+            try:
+                status = client.get_job_status(job)
+                log = client.get_job_logs(job)
+                lost = None
+            except (RuntimeError, OSError) as error:
+                lost = lost or time.monotonic()
+                if time.monotonic() - lost > PATIENCE_S:
+                    raise EnvironmentFault(
+                        f"the cluster at {self._address} can't be reached any more ({error}). Job "
+                        f"{job} may still be running there: run this again, and it is followed"
+                    ) from error
+                time.sleep(POLL_S)
+                continue
+            whole = log[: log.rfind("\n") + 1] if status in _UNDER_WAY else log
+            words += [line for line in whole[seen:].splitlines() if not _passed_on(line)]
+            seen = len(whole)
+            if status not in _UNDER_WAY:
+                return status, words
+            time.sleep(POLL_S)
+
+
+def _passed_on(line: str) -> bool:
+    """Pass an event of the job's on; say whether the line is one."""
+    if not line.startswith('{"at":'):
+        return False
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return False
+    event.pop("at")
+    emit(event.pop("kind"), **event)
+    return True
+
+
+def _status(client: Any, job: str) -> Any:
+    """Return a job's status, or None where there is no such job."""
+    try:
+        return client.get_job_status(job)
+    except RuntimeError:
+        return None
+
+
+def _stop(client: Any, job: str) -> None:
+    """Cancel a job, and see that it ends."""
+    deadline = time.monotonic() + STOP_S
+    try:
+        client.stop_job(job)
+        while client.get_job_status(job) in _UNDER_WAY and time.monotonic() < deadline:
+            time.sleep(0.3)
+    except (RuntimeError, OSError) as error:
+        say(f"train: job {job} could not be cancelled: {error}")
+
+
+if TYPE_CHECKING:
+    _: type[SearchCluster] = RayJobs

@@ -1,0 +1,28 @@
+"""The reports of a search under way, in the object store: whichever machine runs it again goes on
+from there."""
+
+from treadle.ports import ObjectStore
+from treadle.records import Report
+
+
+class Ledger:
+    """One blob a report under ``searches/<name>/``: each appears whole or not at all, so a search
+    may be killed at any moment."""
+
+    def __init__(self, store: ObjectStore, name: str) -> None:
+        self._store = store
+        self._prefix = f"searches/{name}/reports/"
+
+    def read(self) -> dict[tuple[int, int], Report]:
+        """Return what was reported so far, by candidate and units."""
+        reports = [
+            Report.model_validate_json(self._store.get_bytes(key))
+            for key in self._store.keys(self._prefix)
+        ]
+        return {(report.candidate.number, report.units): report for report in reports}
+
+    def write(self, report: Report) -> None:
+        """Keep a report. A fault isn't kept: whoever goes on tries again."""
+        if report.score is not None:
+            key = f"{self._prefix}{report.candidate.number:06d}-{report.units}.json"
+            self._store.put_bytes(key, report.model_dump_json().encode())
