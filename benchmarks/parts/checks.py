@@ -145,11 +145,11 @@ def profile_and_drift(was: str, now: str) -> float:
 
 def _drifted(was: str, now: str, timed_profile: bool) -> float:
     import pyarrow.parquet as pq
-    import scipy.stats  # noqa: F401 - imports are not the work
 
     from treadle.drift import compare
     from treadle.kinds import kinds_of
-    from treadle.profile import connected, profile
+    from treadle.profile import profile
+    from treadle.sql import connected
 
     kinds = kinds_of(pq.read_schema(was), {})
     started = time.perf_counter()

@@ -7,8 +7,9 @@ from typing import Any
 from treadle import datasets, drift, runtime, snapshots
 from treadle.errors import SpecError
 from treadle.kinds import kinds_of
-from treadle.profile import connected, profile
+from treadle.profile import profile
 from treadle.records import ColumnDrift, DatasetVersion, Snapshot
+from treadle.sql import connected
 from treadle_pipelines.listing import columns as aligned
 from treadle_pipelines.listing import local_time
 

@@ -19,7 +19,7 @@ from treadle import snapshots
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.errors import DataError, GateRefused
 from treadle.kinds import kinds_of
-from treadle.profile import profile
+from treadle.profile import profile_and_count
 from treadle.records import Check, Severity
 from treadle.spec import Validation
 from treadle.validation import gate, leaks, page
@@ -263,8 +263,8 @@ def test_good_and_bad_rows_together_are_all_rows(
 def found_in(frame: pd.DataFrame, target: str, place: Path) -> dict[str, str]:
     table = pa.Table.from_pandas(frame, preserve_index=False)
     pq.write_table(table, place / "rows.parquet")
-    told = profile(place / "rows.parquet", kinds_of(table.schema, {}))
-    return leaks.find(place / "rows.parquet", told, target)
+    seen = profile_and_count(place / "rows.parquet", kinds_of(table.schema, {}), ())
+    return leaks.find(seen.sample, seen.profile, target, table.column_names)
 
 
 @pytest.mark.parametrize("load", [load_breast_cancer, load_iris, load_diabetes])

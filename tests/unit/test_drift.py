@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import false_discovery_control, wasserstein_distance
+from scipy.stats import chi2_contingency, false_discovery_control, wasserstein_distance
 from sklearn.datasets import load_breast_cancer
 
 from treadle.drift import (
@@ -60,6 +60,20 @@ def test_the_distance_of_equal_shares_is_zero(shares: list[int], times: int) -> 
 def test_the_distance_of_what_shares_no_cell_is_one(was: list[int], now: list[int]) -> None:
     left, right = counts(1, *was, 0, *[0] * len(now)), counts(0, *[0] * len(was), 1, *now)
     assert distance(left, right) == pytest.approx(1)
+
+
+@quick
+@given(
+    pairs=st.lists(st.tuples(st.integers(0, 3_000), st.integers(0, 3_000)), min_size=2, max_size=60)
+)
+def test_the_chance_is_scipys(pairs: list[tuple[int, int]]) -> None:
+    was, now = np.array(pairs).T
+    seen = (was + now) > 0
+    if was.sum() and now.sum() and seen.sum() > 1:
+        known = chi2_contingency([was[seen], now[seen]]).pvalue
+        assert chance(was, now) == pytest.approx(known, rel=1e-9, abs=1e-290)
+    else:
+        assert chance(was, now) == 1
 
 
 def test_a_part_that_moved_is_between() -> None:
@@ -117,8 +131,8 @@ def compared(parquet: Callable[[pa.Table], Path]) -> Compare:
             connection.read_parquet(str(parquet(now))).create_view("data")
             found = compare(connection, reference.columns, now.num_rows)
         later, kinds = parquet(now), {c.name: c.kind for c in reference.columns}
-        told, counted = profile_and_count(later, kinds, reference.columns)
-        assert compare_profiled(later, reference.columns, told, counted) == found
+        seen = profile_and_count(later, kinds, reference.columns)
+        assert compare_profiled(later, reference.columns, seen.profile, seen.counted) == found
         distances = [drift.distance for drift in found]
         assert distances == sorted(distances, reverse=True)
         assert not np.isnan(distances).any()

@@ -16,18 +16,11 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer
 
 from treadle import profile as profiles
+from treadle.edges import BINS, QUANTILES, between, cell_edges, coarser
 from treadle.kinds import infer_task, kinds_of
-from treadle.profile import (
-    BINS,
-    QUANTILES,
-    between,
-    cell_edges,
-    coarser,
-    connected,
-    profile,
-    single,
-)
+from treadle.profile import profile
 from treadle.records import Gap, Kind, Profile, Task
+from treadle.sql import connected, single
 
 quick = settings(deadline=None, max_examples=60)
 NORMAL = np.random.default_rng(0).normal(size=200)
@@ -147,7 +140,7 @@ def test_the_task_is_found_by_the_targets_values(
     assert infer_task(column) is task
 
 
-@pytest.mark.parametrize("few", [0, 4_000], ids=["by sample", "by value"])
+@pytest.mark.parametrize("few", [0, 50_000], ids=["between edges", "by value"])
 def test_numbers_counted_by_value_and_by_sample_are_profiled_alike(
     few: int, parquet: Callable[[pa.Table], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

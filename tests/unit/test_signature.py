@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from treadle.bundle import decode_row
 from treadle.encoding import NULL_CATEGORY, category, tokenised, untokenised
 from treadle.errors import DataError
-from treadle.profile import as_number, as_read, as_text, connected
 from treadle.records import Feature, Kind, Signature, Task, Tokens
 from treadle.signature import RowErrors, encode_frame, frame_of, ignored_values, row_encoder
 from treadle.signature import encode_rows as encode_with
+from treadle.sql import as_number, as_read, as_text, connected
 
 quick = settings(deadline=None, max_examples=60)
 Rows = list[dict[str, Any]]

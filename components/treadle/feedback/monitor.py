@@ -8,7 +8,6 @@ import numpy as np
 from treadle import drift, metrics, prepared
 from treadle.bundle import Bundle
 from treadle.errors import DataError, nearest
-from treadle.profile import connected, quoted, single
 from treadle.records import (
     ColumnDrift,
     Metric,
@@ -18,6 +17,7 @@ from treadle.records import (
 )
 from treadle.signature import arrays, encode_frame
 from treadle.spec import Feedback
+from treadle.sql import connected, quoted, single
 
 BOOTSTRAP = 200
 MIN_ROWS = 30

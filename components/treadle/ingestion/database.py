@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from treadle.errors import DataError, nearest
 from treadle.ingestion.rows import BATCH_ROWS, Rows, aligned, with_categories
-from treadle.profile import quoted
 from treadle.spec import Table
+from treadle.sql import quoted
 
 DUCKDB = {".duckdb", ".ddb"}
 

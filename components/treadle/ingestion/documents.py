@@ -12,8 +12,8 @@ from treadle.errors import DataError
 from treadle.ingestion import text as texts
 from treadle.ingestion.readings import AWARE, Proof, Words
 from treadle.ingestion.rows import BATCH_ROWS, Partitions, Rows
-from treadle.profile import connected, quoted
 from treadle.spec import Table
+from treadle.sql import connected, quoted
 
 # A value of a type that DuckDB has none for: several in one column, or none at all.
 _UNTYPED = ("JSON", '"NULL"')

@@ -25,10 +25,10 @@ from treadle.ingestion import (
 )
 from treadle.ingestion.rows import BATCH_ROWS, Partitions, Rows, consumed
 from treadle.ports import Outside
-from treadle.profile import quoted
 from treadle.records import SourceFile
 from treadle.snapshots import categories_of
 from treadle.spec import Format, Source, Table
+from treadle.sql import quoted
 
 REMOTE = ("s3", "http", "https")
 

@@ -17,7 +17,6 @@ from treadle.errors import DataError, nearest
 from treadle.ports import ObjectStore
 from treadle.preprocessing.features import choose_features, plan_transformer
 from treadle.preprocessing.split import Parts, part
-from treadle.profile import connected, quoted, single
 from treadle.profile import profile as profile_table
 from treadle.records import (
     Feature,
@@ -31,6 +30,7 @@ from treadle.records import (
 )
 from treadle.signature import encode_frame, frame_of
 from treadle.spec import Preprocessing, SplitBy
+from treadle.sql import connected, quoted, single
 from treadle.transformers import build_transformer
 
 

@@ -10,7 +10,7 @@ from treadle import drift
 from treadle.errors import DataError, GateRefused, nearest
 from treadle.kinds import kinds_of
 from treadle.ports import ObjectStore
-from treadle.profile import connected, profile_and_count
+from treadle.profile import Profiled, profile_and_count
 from treadle.records import (
     Check,
     ColumnDrift,
@@ -21,6 +21,7 @@ from treadle.records import (
     Snapshot,
 )
 from treadle.spec import Validation
+from treadle.sql import connected
 from treadle.validation import leaks, quarantine, rules, schema
 from treadle.validation.rules import RowCheck
 from treadle.validation.schema import Known
@@ -57,10 +58,10 @@ def run(
     inferred, kinds = _kinds(path, target, options, known)
     checks = rules.row_checks(target, options, kinds, inferred, known)
     before = known.schema.columns if known else []
-    found, counted = profile_and_count(path, kinds, before)
+    looked = profile_and_count(path, kinds, before)
     with connected() as connection:
         connection.read_parquet(str(path)).create_view("snapshot")
-        failed = rules.count(connection, checks, found)
+        failed = rules.count(connection, checks, looked.profile)
         hard = {c.words: n for c, n in failed.items() if c.severity is Severity.HARD}
         hard = dict(sorted(hard.items(), key=lambda item: (-item[1], item[0])))
         quarantine.set_aside(connection, list(failed), aside)
@@ -73,11 +74,12 @@ def run(
     _refuse_if_too_few(snapshot, accepted, hard, kept, options)
     good = store.local(accepted.data_key)
     if accepted is not snapshot:
-        found, counted = profile_and_count(good, kinds, before)
+        looked = profile_and_count(good, kinds, before)
+    found = looked.profile
     _check_target(found, target)
-    drifts = _compare(good, found, known, counted) if known else []
+    drifts = _compare(good, looked, known) if known else []
     findings = _soft(failed, snapshot, found, known) + schema.inspect(found, target, options)
-    findings += _leaks(good, found, target, options)
+    findings += _leaks(looked, target, options)
     findings += schema.enforce(found, known, drifts, options, inferred) if known else []
     _refuse_if_broken(findings)
     return Validated(accepted, found, findings, hard, kept, drifts, known)
@@ -168,13 +170,11 @@ def _check_target(found: Profile, target: str) -> None:
         )
 
 
-def _compare(
-    path: Path, found: Profile, known: Known, counted: dict[str, list[int]]
-) -> list[ColumnDrift]:
+def _compare(path: Path, looked: Profiled, known: Known) -> list[ColumnDrift]:
     """Compare the good rows with the champion's table, column by column."""
-    now = {column.name: column.kind for column in found.columns}
+    now = {column.name: column.kind for column in looked.profile.columns}
     shared = [c for c in known.schema.columns if now.get(c.name) is c.kind]
-    return drift.compare_profiled(path, shared, found, counted)
+    return drift.compare_profiled(path, shared, looked.profile, looked.counted)
 
 
 def _soft(
@@ -208,18 +208,16 @@ def _new_values(name: str, found: Profile, before: Profile) -> list[str]:
     return [share.value[:40] for share in now.top if share.value not in seen][:3] if now else []
 
 
-def _leaks(path: Path, found: Profile, target: str, options: Validation) -> list[Finding]:
-    judged = [c.name for c in found.columns]
-    if all(options.severity(Check.LEAK, name) is Severity.OFF for name in judged):
-        return []
+def _leaks(looked: Profiled, target: str, options: Validation) -> list[Finding]:
+    severities = {c.name: options.severity(Check.LEAK, c.name) for c in looked.profile.columns}
+    judged = [name for name, severity in severities.items() if severity is not Severity.OFF]
     return [
         Finding(
             column=name,
             check=Check.LEAK,
             words=f"{name} gives the target away ({why}): is it known at the time of prediction? "
             "If not, put it into preprocessing.exclude",
-            hard=options.severity(Check.LEAK, name) is Severity.HARD,
+            hard=severities[name] is Severity.HARD,
         )
-        for name, why in leaks.find(path, found, target).items()
-        if options.severity(Check.LEAK, name) is not Severity.OFF
+        for name, why in leaks.find(looked.sample, looked.profile, target, judged).items()
     ]

@@ -1,14 +1,12 @@
 """Columns that give the target away by themselves: each is judged alone, on some thousand rows."""
 
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
-from treadle.profile import as_read, connected, text
 from treadle.records import Kind, Profile
 
-SAMPLED_ROWS = 20_000
 GIVES_AWAY = 0.999
 # Below this many changes of class, expected of a column that says nothing, none can be judged.
 _FEWEST_CHANGES = 20
@@ -17,17 +15,20 @@ Values = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
 
 
-def find(path: Path, profile: Profile, target: str) -> dict[str, str]:
-    """Return the columns of the Parquet file that give ``target`` away, and why that is said."""
+def find(
+    sample: Mapping[str, Values], profile: Profile, target: str, judged: Iterable[str]
+) -> dict[str, str]:
+    """Return which of the ``judged`` columns give ``target`` away, and why that is said. ``sample``
+    are some of their rows as numbers (``profile.Profiled``)."""
     answer = profile.column(target)
-    if answer is None:
-        return {}
-    names = [c.name for c in profile.columns if c.name != target and c.distinct > 1]
-    columns = _sampled(path, profile, [target, *names])
+    assert answer is not None
     found = {}
-    for name in names:
-        known = ~np.isnan(columns[name]) & ~np.isnan(columns[target])
-        values, answers = columns[name][known], columns[target][known]
+    for name in judged:
+        column = profile.column(name)
+        if name == target or column is None or column.distinct <= 1:
+            continue
+        known = ~np.isnan(sample[name]) & ~np.isnan(sample[target])
+        values, answers = sample[name][known], sample[target][known]
         is_number = _is_number(profile, name)
         if _is_number(profile, target) and not (answer.whole and answer.distinct <= 20):
             why = _of_numbers(values, answers, is_number)
@@ -41,28 +42,6 @@ def find(path: Path, profile: Profile, target: str) -> dict[str, str]:
 def _is_number(profile: Profile, name: str) -> bool:
     column = profile.column(name)
     return column is not None and column.kind in (Kind.NUMBER, Kind.TIME)
-
-
-def _sampled(path: Path, profile: Profile, names: list[str]) -> dict[str, Values]:
-    """Return about SAMPLED_ROWS rows, the same each time; categories are told apart by a number."""
-    every = max(profile.rows // SAMPLED_ROWS, 1)
-    taken = any(c.name.casefold() == "file_row_number" for c in profile.columns)
-    chosen = "" if every == 1 or taken else f" WHERE hash(file_row_number) % {every} = 0"
-    parts = []
-    for place, name in enumerate(names):
-        column = profile.column(name)
-        assert column is not None
-        value = as_read(name, column.kind)
-        if not _is_number(profile, name):
-            value = f"CASE WHEN {value} IS NOT NULL THEN (hash({value}) >> 11)::DOUBLE END"
-        parts.append(f"{value} AS c{place}")
-    with connected() as connection:
-        query = f"SELECT {', '.join(parts)} FROM read_parquet({text(str(path))}){chosen}"
-        found = connection.sql(query).fetchnumpy()
-    return {
-        name: np.ma.filled(found[f"c{place}"].astype(np.float64), np.nan)
-        for place, name in enumerate(names)
-    }
 
 
 def _of_numbers(values: Values, answers: Values, is_number: bool) -> str | None:

@@ -8,8 +8,8 @@ import duckdb
 
 from treadle import snapshots
 from treadle.ports import ObjectStore
-from treadle.profile import quoted, text
 from treadle.records import Severity, Snapshot
+from treadle.sql import quoted, text
 from treadle.validation.rules import RowCheck
 
 REASONS = "quarantined_because"

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import duckdb
 
 from treadle.kinds import is_identifier
-from treadle.profile import NUMERIC, as_number, as_read, as_text, quoted, single, text
 from treadle.records import Check, ColumnProfile, Kind, Profile, Severity
 from treadle.spec import ColumnRule, Validation
+from treadle.sql import NUMERIC, as_number, as_read, as_text, quoted, single, text
 from treadle.validation.schema import Known
 
 Proof = Callable[[ColumnProfile], bool]
