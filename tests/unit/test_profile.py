@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer
 
 from treadle import profile as profiles
+from treadle import scan, tally
 from treadle.edges import BINS, QUANTILES, between, cell_edges, coarser
 from treadle.kinds import infer_task, kinds_of
 from treadle.profile import profile
 from treadle.records import Gap, Kind, Profile, Task
+from treadle.sampling import Sampling
 from treadle.sql import connected, single
 
 quick = settings(deadline=None, max_examples=60)
@@ -144,7 +146,7 @@ def test_the_task_is_found_by_the_targets_values(
 def test_numbers_counted_by_value_and_by_sample_are_profiled_alike(
     few: int, parquet: Callable[[pa.Table], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(profiles, "FEW", few)
+    monkeypatch.setattr(scan, "FEW", few)
     random = np.random.default_rng(3)
     values = np.concatenate([np.zeros(500), random.integers(-40, 900, 1500) / 4, [1e30]])
     table = pa.table({"x": values, "at": values[::-1]})
@@ -241,3 +243,68 @@ def test_a_table_of_nulls_alone_is_profiled(parquet: Callable[[pa.Table], Path])
     for column in profile(parquet(table), kinds).columns:
         assert (column.rows, column.nulls, column.distinct) == (9, 9, 0)
         assert (column.minimum, column.quantiles, column.cells, column.top) == (None, [], [], [])
+
+
+SMALL = {
+    "whole": (pa.int64(), st.none() | st.integers(2**52, 2**52 + 90)),
+    "wide": (pa.int64(), st.none() | st.integers(-(2**63), 2**63 - 1)),
+    "byte": (pa.uint8(), st.none() | st.integers(0, 255)),
+    "open": (pa.bool_(), st.none() | st.booleans()),
+    "day": (pa.date32(), st.none() | st.dates(date(1969, 1, 1), date(1971, 1, 1))),
+    "text": (pa.string(), st.none() | st.sampled_from(["", "a b", "größe", "日本", "'\"\\", "A"])),
+}  # fmt: skip
+
+
+@settings(deadline=None, max_examples=12)
+@given(data=st.data(), rows=st.integers(1, 40), size=st.integers(1, 40))
+def test_values_counted_as_they_are_decoded_are_those_that_sql_counts(
+    data: st.DataObject, rows: int, size: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    columns = {
+        name: pa.array(data.draw(st.lists(cells, min_size=rows, max_size=rows)), kind)
+        for name, (kind, cells) in SMALL.items()
+    }
+    table = pa.table(columns)
+    path = tmp_path_factory.mktemp("rows") / "rows.parquet"
+    pq.write_table(table, path, row_group_size=size)
+    kinds = kinds_of(table.schema, {})
+    edges = profile(path, kinds).columns
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profiles, "SAMPLED_ROWS", 7)
+        decoded = profiles.profile_and_count(path, kinds, edges)
+        patch.setattr(tally, "count", lambda *_: {})
+        queried = profiles.profile_and_count(path, kinds, edges)
+    assert decoded.profile == queried.profile
+    assert decoded.counted == queried.counted
+    for name, kind in kinds.items():
+        ours, theirs = decoded.sample[name], queried.sample[name]
+        assert np.array_equal(np.isnan(ours), np.isnan(theirs))
+        if kind in (Kind.NUMBER, Kind.TIME):
+            assert np.array_equal(ours, theirs, equal_nan=True)
+        else:
+            pairs = {*zip(ours[~np.isnan(ours)], theirs[~np.isnan(theirs)], strict=True)}
+            assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+
+
+def test_texts_that_turn_out_to_be_many_are_left_to_sql(
+    parquet: Callable[[pa.Table], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tally, "MOST_TEXTS", 150)
+    texts = [f"t{i % 100}" for i in range(1_000)] + [f"u{i}" for i in range(1_000)]
+    table = pa.table({"text": texts, "few": ["x", "y"] * 1_000})
+    text, few = profile(parquet(table), kinds_of(table.schema, {})).columns
+    assert (text.distinct, text.nulls, text.top[0].count) == (1_100, 0, 10)
+    assert [share.count for share in few.top] == [1_000, 1_000]
+
+
+@pytest.mark.parametrize("wanted", [1, 7, 1_000, 9_000])
+def test_the_sampled_rows_are_spread_evenly_and_the_same_for_sql(
+    wanted: int, shared: duckdb.DuckDBPyConnection
+) -> None:
+    sampling = Sampling(10_000, wanted)
+    query = f"SELECT i FROM range(10_000) t(i) WHERE {sampling.where('i')} ORDER BY i"
+    chosen = [i for (i,) in shared.sql(query).fetchall()]
+    parts = [sampling.among(start, 2_500) + start for start in range(0, 10_000, 2_500)]
+    assert np.concatenate(parts).tolist() == chosen
+    assert len(chosen) == pytest.approx(10_000 / sampling.every, abs=2)
+    assert not chosen or max(np.diff([0, *chosen, 10_000])) <= 3 * sampling.every

@@ -15,9 +15,9 @@ import pytest
 from treadle import snapshots
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.errors import DataError, GateRefused
-from treadle.profile import TOP
 from treadle.records import Check, ColumnProfile, Kind, Profile, Share
 from treadle.spec import ColumnRule, Validation
+from treadle.summary import TOP
 from treadle.validation import gate
 from treadle.validation.gate import Validated
 from treadle.validation.rules import row_checks
