@@ -60,6 +60,10 @@ bench-registry: .venv/installed ## Measure the registry at 10,000 models beside 
 bench-serving: .venv/installed ## Measure the model server beside its peers
 	$(BIN)/python benchmarks/serving.py $(ARGUMENTS)
 
+.PHONY: bench-edge
+bench-edge: .venv/installed ## Measure a device's folder: size on disk, memory, time
+	$(BIN)/python benchmarks/edge.py $(ARGUMENTS)
+
 .PHONY: bench-tables
 bench-tables: .venv/installed ## Measure the handling of tables beside other tools
 	$(BIN)/python benchmarks/tables.py

@@ -40,6 +40,8 @@ ONNX, SKOPS = "model.onnx", "model.skops"
 SIGNATURE, REFERENCE, GOLDEN = "signature.json", "reference.json", "golden.json"
 SCHEMA = "schema.json"
 MLMODEL = "MLmodel"
+# The key of MLmodel's metadata that says why there is no ONNX graph.
+WHY_NATIVE = "why_native"
 FILES = (ONNX, SKOPS, SIGNATURE, REFERENCE, SCHEMA, GOLDEN, MLMODEL)
 
 
@@ -159,6 +161,14 @@ class Bundle:
     def digest(self) -> str:
         """The bundle's identity."""
         return digest_of(self.files)
+
+    @property
+    def why_native(self) -> str:
+        """Why the bundle has no ONNX graph."""
+        import yaml
+
+        document = yaml.safe_load(self.files[MLMODEL].read_text(encoding="utf-8"))
+        return str(document.get("metadata", {}).get(WHY_NATIVE, "it has no ONNX graph"))
 
     @property
     def reference(self) -> Profile:

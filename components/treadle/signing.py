@@ -1,8 +1,11 @@
-"""Signed bundles: an ed25519 signature over the names and SHA-256 digests of a bundle's files.
+"""Signed bundles: an ed25519 signature over the names and SHA-256 digests of a bundle's files; and
+over which bundle is a model's champion, for those who follow it without a registry.
 
 The key is PEM, as ``openssl genpkey -algorithm ed25519`` writes it. What is signed is plain text,
 so that a browser or an edge device can check it with what it has: the line STATEMENT, then a line
 ``<name> <sha256>`` for each file, sorted by name, each ended by a newline.
+
+The edge runtime carries this very file: what it calls needs the standard library, nothing else.
 """
 
 import base64
@@ -21,21 +24,46 @@ if TYPE_CHECKING:
 
 FILE = "bundle.sig"
 STATEMENT = "treadle bundle 1"
+CHAMPION_STATEMENT = "treadle champion 1"
+# What is said of a champion: the last is the number of the change that made it so, by which an old
+# copy is told from a newer one.
+CHAMPION_FIELDS = ("model", "version", "semver", "digest", "change")
 
 
 def digest_of(files: Mapping[str, Path]) -> str:
     """Return the digest of named files: 32 hexadecimal digits."""
+    return digest_of_contents({name: sha256_of(path) for name, path in files.items()})
+
+
+def digest_of_contents(contents: Mapping[str, str]) -> str:
+    """Return the digest of files whose SHA-256 digests are known."""
     whole = hashlib.sha256()
-    for name in sorted(files):
-        content = hashlib.sha256(files[name].read_bytes()).hexdigest()
-        whole.update(f"{name}\0{content}\0".encode())
+    for name in sorted(contents):
+        whole.update(f"{name}\0{contents[name]}\0".encode())
     return whole.hexdigest()[:32]
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 digest of a file: 64 hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def statement(files: Mapping[str, Path]) -> bytes:
     """Return what is signed."""
-    lines = [f"{name} {hashlib.sha256(files[name].read_bytes()).hexdigest()}" for name in files]
+    lines = [f"{name} {sha256_of(files[name])}" for name in files]
     return "".join(f"{line}\n" for line in [STATEMENT, *sorted(lines)]).encode()
+
+
+def champion_key(model: str) -> str:
+    """Return the object store's key of what is said of a model's champion."""
+    return f"champions/{model}.json"
+
+
+def champion_statement(told: Mapping[str, object]) -> bytes:
+    """Return what is signed of a champion: a line ``<field> <value>`` for each of
+    CHAMPION_FIELDS."""
+    lines = [CHAMPION_STATEMENT, *(f"{name} {told[name]}" for name in CHAMPION_FIELDS)]
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def sign(files: Mapping[str, Path], key: "Ed25519PrivateKey") -> bytes:

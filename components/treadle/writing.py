@@ -1,6 +1,7 @@
-"""Files that appear whole or not at all: written aside, then put into their place."""
+"""Files and folders that appear whole or not at all: written aside, then put into their place."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,3 +24,17 @@ def written_aside(path: Path, replace: bool = True) -> Iterator[Path]:
         # After a rename there is none; a fault of the directory is on its way by itself.
         with suppress(OSError):
             aside.unlink()
+
+
+@contextmanager
+def folder_written_aside(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside ``path`` to write to, which takes its place when the block ends
+    well, and is gone when it doesn't. ``path`` may be an empty folder."""
+    aside = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    aside.mkdir()
+    try:
+        yield aside
+        aside.replace(path)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)  # the fault that is on its way says more
+        raise

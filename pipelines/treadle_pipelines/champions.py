@@ -4,7 +4,7 @@ import getpass
 import json
 
 from treadle import runtime
-from treadle.deployment import promotion
+from treadle.deployment import announcement, promotion
 from treadle.errors import SpecError
 from treadle.records import Change, ChangeKind
 from treadle_pipelines.listing import columns, local_time
@@ -27,6 +27,7 @@ def promote(
         version, runtime.registry(), runtime.bundle, _who(who), _why(why), kind=kind,
         override=override,
     )  # fmt: skip
+    announce(name)
     if done is None and not as_json:
         return f"{name} version {version.version} ({version.semver}) is the champion already"
     return _told(name, done, as_json)
@@ -45,7 +46,15 @@ def retire(name: str, words: str, who: str | None, why: str, as_json: bool) -> s
 def rollback(name: str, who: str | None, why: str, as_json: bool) -> str:
     """Restore the former champion; say what was done."""
     done = promotion.rollback(name, runtime.registry(), runtime.bundle, _who(who), _why(why))
+    announce(name)
     return _told(name, done, as_json)
+
+
+def announce(name: str) -> None:
+    """Tell those who follow the champion without a registry who it is now."""
+    announcement.announce(
+        name, runtime.registry(), runtime.object_store(), runtime.bundle, runtime.signing_key()
+    )
 
 
 def _told(name: str, done: Change | None, as_json: bool) -> str:

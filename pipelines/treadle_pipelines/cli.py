@@ -455,6 +455,25 @@ def doctor(home: Home = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def export(
+    name: ModelName,
+    to: Annotated[str, typer.Option("--to", help="Where it is to run: edge.")],
+    out: Annotated[Path, typer.Option("-o", help="The folder to write.")],
+    version: Annotated[
+        str | None, typer.Option(help="Its number, semantic version or digest. [the champion]")
+    ] = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a folder from which a model runs elsewhere, with all that it needs."""
+    _set_home(home)
+    from treadle_pipelines import export as exports
+
+    done = exports.run(name, to, version, out)
+    print(json.dumps(done, ensure_ascii=False) if as_json else exports.told(done))
+
+
+@app.command()
 def data(
     name: Annotated[str | None, typer.Argument(help="One dataset; all if left out.")] = None,
     diff: Annotated[

@@ -27,6 +27,7 @@ from treadle.records import NewVersion
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 TREADLE = Path(sys.executable).with_name("treadle")
+IS_ROOT = os.geteuid() == 0
 
 
 @dataclass(frozen=True)
@@ -205,3 +206,28 @@ def wine(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     done = treadle("run", spec, "--json", home=directory / "home")
     assert done.code == 0, done.err
     return Finished(directory / "home", spec, done.json)
+
+
+Mount = Callable[..., Path]
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Mount]:
+    """Mount a small file system of its own; unmounted in the end."""
+    places: list[Path] = []
+
+    def mount(options: str) -> Path:
+        if not IS_ROOT:
+            pytest.skip("only root may mount")
+        place = tmp_path / f"disk{len(places)}"
+        place.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"mount: {done.stderr.strip()}")
+        places.append(place)
+        return place
+
+    yield mount
+    for place in places:
+        subprocess.run(["umount", "-l", str(place)], check=True)

@@ -3,7 +3,6 @@
 
 import gzip
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -18,7 +17,9 @@ import pytest
 import yaml
 
 from integration.conftest import (
+    IS_ROOT,
     Finished,
+    Mount,
     Outcome,
     changed_spec,
     free_port,
@@ -27,7 +28,6 @@ from integration.conftest import (
     wait_for,
 )
 
-IS_ROOT = os.geteuid() == 0
 HEADER = "visits,plan,churned\n"
 DEAD_PORT = "http://127.0.0.1:1"
 
@@ -420,31 +420,6 @@ def test_a_host_that_isnt_ours_is_misuse(host: str, tmp_path: Path) -> None:
 def test_a_port_that_needs_root_is_said(tmp_path: Path) -> None:
     done = treadle("serve", "--port", 80, home=tmp_path, timeout=30)
     print(refused(done, 1, "port 80", "--port"))
-
-
-Mount = Callable[..., Path]
-
-
-@pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Mount]:
-    """Mount a small file system of its own; unmounted in the end."""
-    places: list[Path] = []
-
-    def mount(options: str) -> Path:
-        if not IS_ROOT:
-            pytest.skip("only root may mount")
-        place = tmp_path / f"disk{len(places)}"
-        place.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"mount: {done.stderr.strip()}")
-        places.append(place)
-        return place
-
-    yield mount
-    for place in places:
-        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 @pytest.fixture

@@ -28,17 +28,23 @@ def deploy_model(
         from pathlib import Path
 
         from treadle import runtime
+        from treadle.deployment import announcement
         from treadle.deployment import rollout as rollouts
         from treadle.evaluation import Evaluation
         from treadle.records import Rollout
 
-        done = rollouts.run(
-            runtime.version(model, version),
-            Evaluation.read(evaluation.path).decision,
-            runtime.bundle,
-            runtime.registry(),
-            runtime.serving,
-        )
+        registry, store = runtime.registry(), runtime.object_store()
+        try:
+            done = rollouts.run(
+                runtime.version(model, version),
+                Evaluation.read(evaluation.path).decision,
+                runtime.bundle,
+                registry,
+                runtime.serving,
+            )
+        finally:
+            # Also where the former champion was restored.
+            announcement.announce(model, registry, store, runtime.bundle, runtime.signing_key())
         done.write(rollout.path)
-        runtime.object_store().put_file(Rollout.key(run_id), Path(rollout.path))
+        store.put_file(Rollout.key(run_id), Path(rollout.path))
         run.result(**done.model_dump())

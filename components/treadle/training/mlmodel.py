@@ -8,7 +8,7 @@ import json
 
 import yaml
 
-from treadle.bundle import ONNX
+from treadle.bundle import ONNX, WHY_NATIVE
 from treadle.records import Kind, Signature
 
 _TYPES = {
@@ -19,8 +19,9 @@ _TYPES = {
 }
 
 
-def render(signature: Signature, has_onnx: bool) -> str:
-    """Return the text of the MLmodel file."""
+def render(signature: Signature, why_native: str | None) -> str:
+    """Return the text of the MLmodel file. ``why_native`` says why there is no ONNX graph, if there
+    is none."""
     inputs = [
         {"name": f.name, "type": _TYPES[f.kind], "required": not f.nullable}
         for f in signature.features
@@ -30,7 +31,9 @@ def render(signature: Signature, has_onnx: bool) -> str:
     document: dict[str, object] = {
         "signature": {"inputs": json.dumps(inputs), "outputs": json.dumps(outputs), "params": None}
     }
-    if has_onnx:
+    if why_native is not None:
+        document["metadata"] = {WHY_NATIVE: why_native}
+    else:
         document["flavors"] = {
             # Not python_function: MLflow would feed a frame's columns as (n,), and ours are (n, 1).
             "onnx": {"data": ONNX, "providers": ["CPUExecutionProvider"]},

@@ -56,9 +56,24 @@ def write_bundle(
 
         (out / bundle.ONNX).unlink()
         sio.dump(pipeline, out / bundle.SKOPS)
-    (out / bundle.MLMODEL).write_text(mlmodel.render(signature, parity.passed), encoding="utf-8")
+    (out / bundle.MLMODEL).write_text(
+        mlmodel.render(signature, _why_native(parity)), encoding="utf-8"
+    )
     _write_golden(out, probes, signature)
     return parity
+
+
+def _why_native(parity: Parity) -> str | None:
+    """Say why the bundle has no graph, if it has none."""
+    if parity.passed:
+        return None
+    labels = parity.equal_labels
+    wrong = "" if labels in (None, 1.0) else f", and {1 - (labels or 0):.2%} of the labels"
+    return (
+        f"on {parity.rows:,} rows its ONNX graph differs from scikit-learn by up to "
+        f"{parity.largest_difference:.3g} (allowed: {parity.tolerance:.3g}){wrong}; it runs in "
+        "Python with scikit-learn alone"
+    )
 
 
 def probe_rows(columns: pd.DataFrame, signature: Signature) -> pd.DataFrame:
