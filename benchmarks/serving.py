@@ -1,11 +1,13 @@
-"""The model server beside its peers: requests a second, tails, swaps, many models, long runs.
+"""The model server beside its peers: requests a second, tails, swaps, many models, long runs, and
+batch scoring.
 
-    make bench-serving [ARGUMENTS="--home DIR --rounds N --full"]
+    make bench-serving [ARGUMENTS="--home DIR --rounds N --only PART --full"]
 
 Needs wrk, whose processor time is in the count: everything runs on this machine. Servers are asked
 in turn, round after round, and the ratios are medians over the rounds, so that what else the
 machine does falls on all alike. Without ``--home`` the flights example is trained first, with
-boosting alone.
+boosting alone. Ends with one line a figure, ``ratio <measure> vs <peer>: <number>``, and keeps the
+same as JSON.
 """
 
 import argparse
@@ -20,20 +22,22 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 import results
 import yaml
+from bench import peer
 
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.adapters.mlflow_sqlite import SqliteMlflowRegistry
 from treadle.adapters.model_server import free_port
 from treadle.bundle import Bundle, store_bundle
-from treadle.records import ModelVersion, NewVersion
+from treadle.records import ModelVersion, NewVersion, Signature
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
@@ -41,7 +45,10 @@ PREDICT = "/v1/models/flights/predict"
 SHAPES = [(rows, connections) for rows in (1, 100) for connections in (1, 8, 64)]
 # Against whom, at how many rows: at least so many times their requests a second.
 WANTED = {("bare", 1): 1 / 1.3, ("bare", 100): 1 / 1.3, ("fastapi+sklearn", 1): 20,
-          ("fastapi+sklearn", 100): 1, ("mlflow", 1): 30, ("mlflow", 100): 1}  # fmt: skip
+          ("fastapi+sklearn", 100): 1, ("mlflow", 1): 30, ("mlflow", 100): 1, ("mlserver", 1): 30,
+          ("mlserver", 100): 1}  # fmt: skip
+PARTS = ("peers", "swap", "soak", "many", "batch")
+BATCH_ROWS = 1_000_000
 
 
 def main() -> int:
@@ -49,75 +56,120 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--home", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--full", action="store_true", help="1,000 models, 200,000 requests")
+    parser.add_argument("--only", choices=PARTS, action="append", help="this part alone")
+    parser.add_argument("--full", action="store_true", help="five times the requests and rows")
     given = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("wrk isn't there: install it (Debian, Ubuntu: apt-get install wrk)")
     with tempfile.TemporaryDirectory(prefix="treadle-bench-") as scratch:
         home = given.home or trained(Path(scratch))
         place = Path(shutil.copytree(home, Path(scratch) / "home", symlinks=True))
-        figures = measured(place, Path(scratch), given.rounds, given.full)
-    for name, (value, wanted, holds) in figures.items():
-        print(f"{name}: {value:.2f}" + ("" if holds else f"   NOT REACHED (wanted {wanted:.2f})"))
-    print(f"kept as {results.keep('serving', {'figures': figures})}")
-    return int(not all(holds for _, _, holds in figures.values()))
+        found = measured(place, Path(scratch), given.rounds, given.full, given.only or PARTS)
+    print(f"kept as {results.keep('serving', {'full': given.full, **asdict(found)})}",
+          file=sys.stderr)  # fmt: skip
+    for name, figure in found.ratios.items():
+        print(f"ratio {name}: {figure.number:.2f}")
+    return int(not all(figure.holds for figure in found.ratios.values()))
 
 
-Figures = dict[str, tuple[float, float, bool]]
+@dataclass(frozen=True)
+class Figure:
+    """A ratio, what is wanted of it, and whether that is reached."""
+
+    number: float
+    wanted: float
+    holds: bool
 
 
-def measured(home: Path, scratch: Path, rounds: int, full: bool) -> Figures:
-    """Return every figure: its value, what is wanted, and whether that is reached."""
+@dataclass
+class Found:
+    """Every ratio, and what was seen of each server at each shape: requests a second, p99."""
+
+    ratios: dict[str, Figure] = field(default_factory=dict)
+    seen: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
+
+    def at_least(self, name: str, number: float, wanted: float) -> None:
+        """Add a figure that must be large."""
+        self._add(name, Figure(number, wanted, number >= wanted), "at least")
+
+    def at_most(self, name: str, number: float, wanted: float) -> None:
+        """Add a figure that must be small."""
+        self._add(name, Figure(number, wanted, number <= wanted), "at most")
+
+    def _add(self, name: str, figure: Figure, sign: str) -> None:
+        self.ratios[name] = figure
+        verdict = "" if figure.holds else "MISSED, "
+        print(f"ratio {name}: {figure.number:.2f}  ({verdict}{sign} {figure.wanted:.2f})",
+              file=sys.stderr, flush=True)  # fmt: skip
+
+
+def measured(home: Path, scratch: Path, rounds: int, full: bool, parts: Sequence[str]) -> Found:
+    """Return every figure."""
     registry = SqliteMlflowRegistry(home / "mlflow.db", home / "mlflow-artifacts")
     champion = registry.aliased("flights", "champion")
     assert champion is not None
     bundle = Bundle.at(home / "objects/bundles" / champion.digest)
-    bodies = {rows: lua(scratch, bundle, rows) for rows in (1, 100)}
-    figures: Figures = {}
+    body = lua(scratch, bundle, 1, plain)
+    found = Found()
+    if "peers" in parts:
+        beside_peers(home, scratch, champion, bundle, rounds, found)
+    if {"swap", "soak"} & set(parts):
+        with treadle(home, scratch) as (url, pid):
+            if "swap" in parts:
+                swap(url, home, registry, champion, body, found)
+            if "soak" in parts:
+                soak(url, pid, body, 1_000_000 if full else 200_000, found)
+    if "batch" in parts:
+        batch(home, scratch, champion, BATCH_ROWS * (5 if full else 1), found)
+    if "many" in parts:
+        many(home, scratch, registry, champion, 1000, found)
+    return found
+
+
+def beside_peers(
+    home: Path, scratch: Path, champion: ModelVersion, bundle: Bundle, rounds: int, found: Found
+) -> None:
+    """Run all servers and compare them."""
     with ExitStack() as running:
         servers = {"treadle": running.enter_context(treadle(home, scratch))}
         servers["bare"] = running.enter_context(bare(bundle, scratch))
         model = peer_model(home, champion, scratch)
         servers["fastapi+sklearn"] = running.enter_context(fastapi(model, scratch))
         servers["mlflow"] = running.enter_context(mlflow(model, scratch))
-        compare(servers, bodies, bundle, scratch, rounds, figures)
-    with treadle(home, scratch) as (url, pid):
-        swap(url, home, registry, champion, bodies[1], figures)
-        soak(url, pid, bodies[1], 200_000 if full else 20_000, figures)
-    many(home, scratch, registry, champion, 1000 if full else 100, figures)
-    return figures
+        servers["mlserver"] = running.enter_context(mlserver(model, scratch))
+        compare(servers, bundle, scratch, rounds, found)
 
 
 def compare(
-    servers: dict[str, tuple[str, int]], bodies: dict[int, Path], bundle: Bundle,
-    scratch: Path, rounds: int, figures: Figures,
-) -> None:  # fmt: skip
+    servers: dict[str, tuple[str, int]], bundle: Bundle, scratch: Path, rounds: int, found: Found
+) -> None:
     """Ask all servers in turn, at every shape."""
-    split = {rows: lua(scratch, bundle, rows, "dataframe_records") for rows in (1, 100)}
+    of_peer = {"mlflow": records, "mlserver": tensors}
     for rows, connections in SHAPES:
         seen: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
         for _ in range(rounds):
             for name, (url, _) in servers.items():
-                body = split[rows] if name == "mlflow" else bodies[rows]
-                found = wrk(url, body, connections, 1.5)
-                assert not found["errors"], (name, found)
-                seen[name].append((found["per_s"], found["p99_s"]))
+                body = lua(scratch, bundle, rows, of_peer.get(name, plain))
+                said = wrk(url, body, connections, 2)
+                assert not said["errors"] or name not in ("treadle", "bare"), (name, said)
+                seen[name].append((said["per_s"], said["p99_s"]))
         ours = seen["treadle"]
         shape = f"{rows} row{'s' if rows > 1 else ''}, {connections} connections"
+        found.seen[shape] = seen
         for name in list(servers)[1:]:
             pairs = zip(ours, seen[name], strict=True)
             number = statistics.median(mine[0] / theirs[0] for mine, theirs in pairs)
             wanted = WANTED[name, rows]
-            figures[f"ratio requests/s ({shape}) vs {name}"] = (number, wanted, number >= wanted)
+            found.at_least(f"requests/s ({shape}) vs {name}", number, wanted)
         if connections == 8:
             pairs = zip(ours, seen["bare"], strict=True)
             number = statistics.median(mine[1] / theirs[1] for mine, theirs in pairs)
-            figures[f"ratio p99 ({shape}) vs bare"] = (number, 2.0, number <= 2.0)
+            found.at_most(f"p99 ({shape}) vs bare", number, 2.0)
 
 
 def swap(
     url: str, home: Path, registry: SqliteMlflowRegistry, champion: ModelVersion, body: Path,
-    figures: Figures,
+    found: Found,
 ) -> None:  # fmt: skip
     """Move the champion back and forth under load."""
     second = rebuilt(home, registry, champion)
@@ -131,11 +183,11 @@ def swap(
 
     thread = threading.Thread(target=move)
     thread.start()
-    found = wrk(url, body, 8, 8)
+    said = wrk(url, body, 8, 8)
     done.set()
     thread.join()
     registry.set_alias("flights", "champion", champion.version)
-    figures["failed requests while the champion moved"] = (found["errors"], 0, not found["errors"])
+    found.at_most("requests that failed while the champion moved vs none", said["errors"], 0)
 
 
 def rebuilt(home: Path, registry: SqliteMlflowRegistry, champion: ModelVersion) -> int:
@@ -151,21 +203,43 @@ def rebuilt(home: Path, registry: SqliteMlflowRegistry, champion: ModelVersion) 
     return registry.register(new, {}).version
 
 
-def soak(url: str, pid: int, body: Path, requests: int, figures: Figures) -> None:
+def soak(url: str, pid: int, body: Path, requests: int, found: Found) -> None:
     """Ask for long; memory must stay where it is after the first tenth."""
     wrk(url, body, 8, 5)
     before, asked = resident(pid), 0
     while asked < requests:
-        found = wrk(url, body, 8, 10)
-        assert not found["errors"], found
-        asked += int(found["requests"])
-    number = resident(pid) / before
-    figures[f"memory after {requests:,} more requests, times"] = (number, 1.15, number <= 1.15)
+        said = wrk(url, body, 8, 10)
+        assert not said["errors"], said
+        asked += int(said["requests"])
+    found.at_most(f"memory after {requests:,} requests vs before", resident(pid) / before, 1.1)
+
+
+def batch(home: Path, scratch: Path, champion: ModelVersion, rows: int, found: Found) -> None:
+    """Score a table by ``treadle predict``, from start to end."""
+    import duckdb
+
+    table, out = scratch / "batch.parquet", scratch / "scored.parquet"
+    data = home / "objects" / champion.lineage.snapshot.data_key
+    one = f"(SELECT * FROM '{data}' WHERE {champion.signature.target} IS NOT NULL)"
+    times = " UNION ALL ".join([f"FROM {one}"] * (1 + rows // champion.lineage.snapshot.rows))
+    duckdb.sql(f"COPY ({times} LIMIT {rows}) TO '{table}' (FORMAT parquet)")
+    command = [BIN / "treadle", "predict", "flights", table, "-o", out, "--home", home]
+    started = time.perf_counter()
+    process = psutil.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
+    peak = 0
+    while process.poll() is None:
+        with suppress(psutil.Error):
+            peak = max(peak, process.memory_info().rss)
+        time.sleep(0.1)
+    assert process.returncode == 0
+    per_minute = 60 * rows / (time.perf_counter() - started)
+    found.at_least("rows/min of treadle predict vs a million", per_minute / 1e6, 1.0)
+    found.at_most("memory of treadle predict vs a GiB", peak / 2**30, 1.0)
 
 
 def many(
     home: Path, scratch: Path, registry: SqliteMlflowRegistry, champion: ModelVersion, count: int,
-    figures: Figures,
+    found: Found,
 ) -> None:  # fmt: skip
     """One server with many models: its memory, and what a warm one's tail is beside one alone."""
     fields = {name: getattr(champion, name) for name in NewVersion.model_fields}
@@ -174,7 +248,7 @@ def many(
         registry.register(NewVersion(**{**fields, "name": name}), {})
         registry.set_alias(name, "champion", 1)
     bundle = Bundle.at(home / "objects/bundles" / champion.digest)
-    body = lua(scratch, bundle, 1)
+    body = lua(scratch, bundle, 1, plain)
     row = json.dumps({"rows": bundle.golden[0][-1:]}).encode()
     with treadle(home, scratch, TREADLE_SERVER_MEMORY_MIB="4096") as (url, pid):
         alone = [wrk(url, body, 8, 2)["p99_s"] for _ in range(3)]
@@ -182,10 +256,9 @@ def many(
             ask(url.replace("/flights/", f"/{name}/"), row)
         among = [wrk(url, body, 8, 2)["p99_s"] for _ in range(3)]
         gib = resident(pid) / 2**30
-    limit = 2.0 * count / 1000 + 0.3
-    figures[f"memory with {count + 1} models, GiB"] = (gib, limit, gib <= limit)
+    found.at_most(f"memory of a server with {count + 1:,} models vs 2 GiB", gib / 2, 1.0)
     number = statistics.median(among) / statistics.median(alone)
-    figures[f"ratio p99 of a warm model among {count} vs alone"] = (number, 1.5, number <= 1.5)
+    found.at_most(f"p99 of a warm model among {count:,} vs alone", number, 1.5)
 
 
 def wrk(url: str, body: Path, connections: int, seconds: float) -> dict[str, float]:
@@ -206,11 +279,41 @@ def wrk(url: str, body: Path, connections: int, seconds: float) -> dict[str, flo
     }
 
 
-def lua(scratch: Path, bundle: Bundle, rows: int, key: str = "rows") -> Path:
+Rows = list[dict[str, Any]]
+
+
+def plain(rows: Rows, signature: Signature) -> Any:
+    """Rows as Treadle takes them, and whoever has no words of its own."""
+    return {"rows": rows}
+
+
+def records(rows: Rows, signature: Signature) -> Any:
+    """Rows as MLflow takes them."""
+    return {"dataframe_records": rows}
+
+
+def tensors(rows: Rows, signature: Signature) -> Any:
+    """Rows as MLServer takes them for a frame: the Open Inference Protocol, by column. It has no
+    nulls there."""
+    inputs = []
+    for feature in signature.features:
+        values = [row[feature.name] for row in rows]
+        text = feature.kind == "category"
+        if feature.kind in ("number", "category"):
+            inputs.append({
+                "name": feature.name, "shape": [len(rows), 1],
+                "datatype": "BYTES" if text else "FP64",
+                "parameters": {"content_type": "str" if text else "np"},
+                "data": [("" if text else 0.0) if value is None else value for value in values],
+            })  # fmt: skip
+    return {"parameters": {"content_type": "pd"}, "inputs": inputs}
+
+
+def lua(scratch: Path, bundle: Bundle, rows: int, worded: Callable[[Rows, Signature], Any]) -> Path:
     """Write the request that wrk sends."""
     known = bundle.golden[0][1:]
-    body = json.dumps({key: (known * rows)[:rows]})
-    path = scratch / f"{key}-{rows}.lua"
+    body = json.dumps(worded((known * rows)[:rows], bundle.signature))
+    path = scratch / f"{worded.__name__}-{rows}.lua"
     path.write_text(
         'wrk.method = "POST"\nwrk.headers["content-type"] = "application/json"\n'
         f"wrk.body = {json.dumps(body)}\n",
@@ -221,7 +324,12 @@ def lua(scratch: Path, bundle: Bundle, rows: int, key: str = "rows") -> Path:
 
 @contextmanager
 def served(
-    command: list[str], port: int, path: str, scratch: Path, environment: dict[str, str]
+    command: list[str],
+    port: int,
+    path: str,
+    scratch: Path,
+    environment: dict[str, str],
+    ready: str | None = None,
 ) -> Iterator[tuple[str, int]]:
     """Run a server; yield the address of its predictions, and the process that answers."""
     plain = {k: v for k, v in os.environ.items() if not k.startswith("TREADLE_")}
@@ -230,33 +338,28 @@ def served(
             command, env=plain | environment, stdout=log, stderr=log, cwd=HERE / "peers"
         )
     try:
-        await_port(port, process, scratch)
-        yield f"http://127.0.0.1:{port}{path}", worker(process.pid)
+        await_port(port, process, scratch, ready)
+        yield f"http://127.0.0.1:{port}{path}", process.pid
     finally:
         process.terminate()
         process.wait(timeout=60)
 
 
-def await_port(port: int, process: "subprocess.Popen[bytes]", scratch: Path) -> None:
-    """Wait until a server answers anything at all."""
+def await_port(
+    port: int, process: "subprocess.Popen[bytes]", scratch: Path, ready: str | None
+) -> None:
+    """Wait until a server says that it is ready, or, asked for no path, answers anything at all."""
     deadline = time.monotonic() + 120
     while True:
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=5)
+            urllib.request.urlopen(f"http://127.0.0.1:{port}{ready or '/livez'}", timeout=5)
             return
-        except urllib.error.HTTPError:
-            return
-        except OSError:
+        except OSError as error:
+            if isinstance(error, urllib.error.HTTPError) and ready is None:
+                return
             if process.poll() is not None or time.monotonic() > deadline:
                 sys.exit((scratch / f"{port}.log").read_text(errors="replace")[-2000:])
             time.sleep(0.3)
-
-
-def worker(pid: int) -> int:
-    """Return the largest process of a server: the one that answers."""
-    process = psutil.Process(pid)
-    everyone = [process, *process.children(recursive=True)]
-    return int(max(everyone, key=lambda one: one.memory_info().rss).pid)
 
 
 def treadle(home: Path, scratch: Path, **settings: str) -> Any:
@@ -295,6 +398,22 @@ def mlflow(model: Path, scratch: Path) -> Any:
                "--port", str(port)]  # fmt: skip
     environment = {"PATH": f"{BIN}:{os.environ['PATH']}", "MLFLOW_DISABLE_TELEMETRY": "true"}
     return served(command, port, "/invocations", scratch, environment)
+
+
+def mlserver(model: Path, scratch: Path) -> Any:
+    """Run MLServer with the same pipeline, in an environment of its own."""
+    place = scratch / "mlserver"
+    place.mkdir()
+    port = free_port()
+    settings = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port(),
+                "debug": False}  # fmt: skip
+    described = {"name": "flights", "implementation": "mlserver_sklearn.SKLearnModel",
+                 "parameters": {"uri": str(model)}}  # fmt: skip
+    (place / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    (place / "model-settings.json").write_text(json.dumps(described), encoding="utf-8")
+    command = [str(Path(peer("mlserver")).with_name("mlserver")), "start", str(place)]
+    ready = "/v2/models/flights/ready"
+    return served(command, port, "/v2/models/flights/infer", scratch, {}, ready)
 
 
 def peer_model(home: Path, champion: ModelVersion, scratch: Path) -> Path:
@@ -340,8 +459,10 @@ def ask(url: str, body: bytes) -> None:
 
 
 def resident(pid: int) -> float:
-    """Return a process's resident bytes."""
-    return float(psutil.Process(pid).memory_info().rss)
+    """Return the resident bytes of a process and those it started."""
+    process = psutil.Process(pid)
+    everyone = [process, *process.children(recursive=True)]
+    return float(sum(one.memory_info().rss for one in everyone))
 
 
 if __name__ == "__main__":

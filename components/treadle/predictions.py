@@ -16,8 +16,8 @@ One row a predicted row:
     features        struct             the features as the model read them: numbers and booleans
                                        float, times timestamp[us,UTC], categories string
 
-A file appears whole or not at all. The same row never appears twice; a server that is killed with
-no time to end loses what it hadn't written yet (at most a minute's).
+A file appears whole or not at all, and the same row never appears twice. What a server has
+answered and not stored yet waits on its disk, and is stored when it, or its successor, can.
 """
 
 import io
@@ -112,13 +112,20 @@ def _feature(column: Column, feature: Feature) -> pa.Array:
 
 
 def sealed(
-    model: str, digest: str, hour: datetime, batches: Sequence[pa.RecordBatch]
+    model: str,
+    digest: str,
+    hour: datetime,
+    batches: Sequence[pa.RecordBatch],
+    unique: str | None = None,
 ) -> tuple[str, bytes]:
     """Return key and content of a file with the rows of one model version and one hour. Storing it
-    twice changes nothing."""
+    twice changes nothing; ``unique`` (else drawn) tells it from others of that version and hour."""
     content = io.BytesIO()
     pq.write_table(pa.Table.from_batches(batches), content, compression="zstd")
-    return f"{_folder(model, hour)}{digest}-{uuid.uuid4().hex}.parquet", content.getvalue()
+    return (
+        f"{_folder(model, hour)}{digest}-{unique or uuid.uuid4().hex}.parquet",
+        content.getvalue(),
+    )
 
 
 def keys(model: str, since: datetime, until: datetime, store: ObjectStore) -> Iterator[str]:

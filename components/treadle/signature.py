@@ -60,6 +60,13 @@ def ignored_values(rows: Iterable[Mapping[str, object]], signature: Signature) -
     return dict(Counter(name for row in rows for name in ignored if row.get(name) is not None))
 
 
+def ignored_columns(rows: "pa.Table | pa.RecordBatch", signature: Signature) -> dict[str, int]:
+    """Count those values in a table."""
+    there = [name for name in signature.ignored if name in rows.schema.names]
+    counts = {name: rows.num_rows - rows.column(name).null_count for name in there}
+    return {name: count for name, count in counts.items() if count}
+
+
 def encode_frame(frame: "pd.DataFrame", signature: Signature) -> "pd.DataFrame":
     """Return the features of ``frame``, encoded, in the signature's order. Extra columns are
     ignored. Raises DataError for a missing column, RowErrors that names every bad value."""

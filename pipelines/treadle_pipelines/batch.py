@@ -6,6 +6,7 @@ output: ``scored.parquet`` has ``scored.rejects.parquet``.
 
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from treadle.encoding import Fault
 from treadle.errors import DataError, check_output, output_fault
 from treadle.ingestion import sources
 from treadle.ingestion.rows import consumed
-from treadle.signature import RowErrors, frame_of, read_frame
+from treadle.signature import RowErrors, frame_of, ignored_columns, read_frame
 from treadle.spec import Source
 from treadle.writing import written_aside
 
@@ -49,6 +50,7 @@ def score(name: str, table: str, out: Path | None) -> dict[str, Any]:
         "rows": output.rows,
         "rejected": output.rejected,
         "output": None if out is None else str(out),
+        "ignored": dict(output.ignored),
         "rejects": str(rejects_beside(out)) if out and output.rejected else None,
     }
 
@@ -100,6 +102,7 @@ class _Output:
         self._files = ExitStack()
         self._rejects: Any = None
         self.rows = self.rejected = 0
+        self.ignored: Counter[str] = Counter()
 
     def __enter__(self) -> "_Output":
         self._scored = self._writer(self._out, self._schema)
@@ -122,6 +125,7 @@ class _Output:
 
     def take(self, batch: pa.RecordBatch, bundle: Bundle) -> None:
         """Score a batch."""
+        self.ignored.update(ignored_columns(batch, bundle.signature))
         columns, faults = read_frame(frame_of(batch), bundle.signature)
         if faults:
             good = self._reject(batch, faults)

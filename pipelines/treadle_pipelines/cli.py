@@ -520,6 +520,8 @@ def predict(
         if summary["rejected"]:
             print(f"set {summary['rejected']:,} rows that don't fit aside, with the reasons, in "
                   f"{summary['rejects']}", file=sys.stderr)  # fmt: skip
+    for column, count in summary["ignored"].items():
+        print(f"ignored {count:,} values of {column}: {name} has seen none there", file=sys.stderr)
 
 
 @app.command()

@@ -10,9 +10,11 @@ import os
 import random
 import re
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import orjson
 
@@ -20,14 +22,16 @@ from treadle.answers import Output, answers
 from treadle.config import Settings
 from treadle.explanation import explain
 from treadle.ports import ObjectStore, Registry
+from treadle.signature import ignored_values
 from treadle_serving import requests, routes, tables
 from treadle_serving.batch import Batch
 from treadle_serving.canary import CanaryGuard
 from treadle_serving.metrics import Metrics
 from treadle_serving.models import Models, Served
-from treadle_serving.prediction_log import PredictionLog
+from treadle_serving.prediction_log import PROOF, PredictionLog
 from treadle_serving.requests import Bodies, Headers, Receive, Refused, Scope, Send
 from treadle_serving.shadow import Shadow
+from treadle_serving.shipping import Shipped
 
 _TARGET = re.compile(r"/v1/models/([^/]+)(?:/versions/(\d{1,9}))?/predict")
 # What probes and scrapers ask, and pages that hold nothing secret.
@@ -42,18 +46,27 @@ _log = logging.getLogger("treadle.serving")
 
 
 class App:
-    """The application. ``start`` and ``stop`` frame its life."""
+    """The application. ``start`` and ``stop`` frame its life; ``ship`` stores a segment of the
+    prediction log."""
 
-    def __init__(self, settings: Settings, registry: Registry, store: ObjectStore) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        store: ObjectStore,
+        ship: Callable[[Path], Shipped],
+    ) -> None:
         self.settings, self.store = settings, store
         self.models = Models(registry, store, settings.server_memory_mib * 2**20)
         self.metrics = Metrics(self.models)
-        self.log = PredictionLog(store, self.metrics, settings.prediction_log_share)
+        spool = settings.home / "spool"
+        self.log = PredictionLog(spool, ship, self.metrics, settings.prediction_log_share)
+        self.metrics.spooled_bytes = lambda: self.log.spooled_bytes
         self.shadow = Shadow(self.models, self.metrics, self.log, settings.shadow_share)
         self.guard = CanaryGuard(self.models)
         self.bodies = Bodies(settings.server_body_mib * 2**20)
+        self.ending = False
         self._turn, self._crowded = 0, False
-        self._batches: WeakKeyDictionary[Served, dict[str, Batch]] = WeakKeyDictionary()
         self._loading = ThreadPoolExecutor(4, "loading")
         self.scoring = ThreadPoolExecutor(os.cpu_count() or 1, "scoring")
         self._rest = routes.application(self)
@@ -72,12 +85,9 @@ class App:
 
     def batch(self, served: Served, role: str) -> Batch:
         """Return where requests for a version and role meet."""
-        roles = self._batches.get(served)
-        if roles is None:
-            roles = self._batches[served] = {}
-        found = roles.get(role)
+        found: Batch | None = served.batches.get(role)
         if found is None:
-            found = roles[role] = Batch(served, role, self.log)
+            found = served.batches[role] = Batch(served, role, self.log)
         return found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,7 +96,7 @@ class App:
         headers = dict(scope["headers"])
         id_ = requests.request_id(headers)
         path = scope["path"]
-        target = _TARGET.fullmatch(path) if scope["method"] == "POST" else None
+        target = _target(path) if scope["method"] == "POST" else None
         try:
             if self.settings.server_api_key is not None and not _OPEN.fullmatch(path):
                 requests.check_key(headers, self.settings.server_api_key)
@@ -94,17 +104,14 @@ class App:
                 scope["treadle.request_id"] = id_
                 await self._rest(scope, receive, send)
                 return
-            name, number = target.groups()
-            await self._predict(
-                name, int(number) if number else None, headers, id_, scope, receive, send, started
-            )
+            await self._predict(*target, headers, id_, receive, send, started)
         except requests.Gone:
             return
         except Exception as error:
             status, content = self.in_words(error, path, id_)
             await requests.reply(send, status, orjson.dumps(content), id_)
-            if target is not None and self.models.numbers().get(target[1]) is not None:
-                self.metrics.of(target[1]).observe(status, time.perf_counter() - started)
+            if target is not None and self.models.numbers().get(target[0]) is not None:
+                self.metrics.of(target[0]).observe(status, time.perf_counter() - started)
 
     def in_words(self, error: Exception, path: str, id_: bytes) -> tuple[int, dict[str, Any]]:
         """Return status and body for a fault, and log it."""
@@ -122,7 +129,6 @@ class App:
         number: int | None,
         headers: Headers,
         id_: bytes,
-        scope: Scope,
         receive: Receive,
         send: Send,
         started: float,
@@ -130,22 +136,31 @@ class App:
         body = await self.bodies.read(receive, headers)
         kind = headers.get(b"content-type", requests.JSON)
         served, role = await self.choose(name, number)
+        if requests.PROOF in headers:
+            served, role = await self.version(name, number), PROOF
         if not kind.startswith(requests.JSON) and tables.is_table(kind):
-            content, answered_as = await self._table(served, role, body, kind, headers, id_)
+            content, answered_as, ignored = await self._table(
+                served, role, body, kind, headers, id_
+            )
         else:
             document = await self.parsed(body)
             rows, ids = rows_of(document)
-            ids = ids or [f"{id_.decode()}-{n}" for n in range(len(rows))]
-            served, role, output = await self._output_or_champion(served, role, rows, ids)
+            if ids is None:
+                prefix = id_.decode()
+                ids = [f"{prefix}-{n}" for n in range(len(rows))]
+            if role == "canary":
+                served, role, output = await self._output_or_champion(served, rows, ids)
+            else:
+                output = await self.output(served, role, rows, ids)
             found = answers(output, served.version.signature)
             for answer, prediction_id in zip(found, ids, strict=True):
                 answer["id"] = prediction_id
             if document.get("explain"):
                 await self._explain(served, rows, found)
-            self._count(served, rows)
+            ignored = self._count(served, rows)
             content = orjson.dumps({**served.identity, "predictions": found})
             answered_as = requests.JSON
-        await requests.reply(send, 200, content, id_, answered_as)
+        await requests.reply(send, 200, content, id_, answered_as, ignored)
         counted = self.metrics.of(name)
         seconds = time.perf_counter() - started
         counted.observe(200, seconds)
@@ -155,13 +170,15 @@ class App:
 
     async def _table(
         self, served: Served, role: str, body: bytes, kind: bytes, headers: Headers, id_: bytes
-    ) -> tuple[bytes, bytes]:
-        content, answered_as, rows = await asyncio.get_running_loop().run_in_executor(
+    ) -> tuple[bytes, bytes, dict[str, int]]:
+        content, answered_as, rows, ignored = await asyncio.get_running_loop().run_in_executor(
             self.scoring, tables.score, served, self.batch(served, role), body, kind,
             headers.get(b"accept", b""), id_.decode(),
         )  # fmt: skip
-        self.metrics.of(served.name).rows += rows
-        return content, answered_as
+        counted = self.metrics.of(served.name)
+        counted.rows += rows
+        counted.ignored.update(ignored)
+        return content, answered_as, ignored
 
     async def _explain(
         self, served: Served, rows: list[dict[str, Any]], found: list[dict[str, Any]]
@@ -175,30 +192,20 @@ class App:
         for answer, explanation in zip(found, why, strict=True):
             answer["explanation"] = explanation
 
-    async def parsed(self, body: bytes) -> dict[str, Any]:
-        """Return a JSON object; a large one is read in a thread."""
-        if len(body) > INLINE_BYTES:
-            loop = asyncio.get_running_loop()
-            document = await loop.run_in_executor(self.scoring, requests.parse, body)
-        else:
-            document = requests.parse(body)
-        if not isinstance(document, dict):
-            raise Refused('the body must be a JSON object: {"rows": [{column: value, …}, …]}')
-        return document
+    async def parsed(self, body: bytes) -> Any:
+        """Return a JSON body; a large one is read in a thread."""
+        if len(body) <= INLINE_BYTES:
+            return requests.parse(body)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.scoring, requests.parse, body)
 
     async def choose(self, name: str, number: int | None) -> tuple[Served, str]:
         """Return the version that answers, and its role."""
-        if number is None and name in self.models.canaries:
-            canary = self.models.canaries[name]
-            if random.random() < canary.share:
-                return canary.served, "canary"
-        if number is None:
-            return await self.champion(name), "champion"
-        return await self.version(name, number), "pinned"
-
-    async def champion(self, name: str) -> Served:
-        """Return a model's champion."""
-        return await self.version(name, None)
+        canary = self.models.canaries.get(name) if number is None else None
+        if canary is not None and random.random() < canary.share:
+            return canary.served, "canary"
+        served = self.models.loaded(name, number) or await self.version(name, number)
+        return served, "champion" if number is None else "pinned"
 
     async def version(self, name: str, number: int | None) -> Served:
         """Return a version, or the champion; it is loaded in a thread where it isn't yet."""
@@ -236,34 +243,50 @@ class App:
         self._crowded, self._turn = self._turn > 1, 0
 
     async def _output_or_champion(
-        self, served: Served, role: str, rows: list[dict[str, Any]], ids: list[str]
+        self, served: Served, rows: list[dict[str, Any]], ids: list[str]
     ) -> tuple[Served, str, Output]:
         """Return who answered, and the output: a canary that fails is answered for."""
         try:
-            return served, role, await self.output(served, role, rows, ids)
+            return served, "canary", await self.output(served, "canary", rows, ids)
         except Exception as error:
-            if role != "canary":
-                raise
-            champion = await self.champion(served.name)
+            champion = await self.version(served.name, None)
             output = await self.output(champion, "champion", rows, ids)
             self.guard.failed(served.name, error)
             return champion, "champion", output
 
-    def _count(self, served: Served, rows: list[dict[str, Any]]) -> None:
+    def _count(self, served: Served, rows: list[dict[str, Any]]) -> dict[str, int]:
+        """Count rows; return the values in columns that the model knows and doesn't use."""
         counted = self.metrics.of(served.name)
         counted.rows += len(rows)
         wanted = served.bundle.encoder.width
         counted.extra_columns += sum(len(row) - wanted for row in rows if len(row) > wanted)
+        if not served.version.signature.ignored:
+            return {}
+        ignored = ignored_values(rows, served.version.signature)
+        counted.ignored.update(ignored)
+        return ignored
 
 
-def rows_of(document: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str] | None]:
+@lru_cache(4096)
+def _target(path: str) -> tuple[str, int | None] | None:
+    """Return the model and the version that a path asks for predictions, if it does."""
+    found = _TARGET.fullmatch(path)
+    return None if found is None else (found[1], int(found[2]) if found[2] else None)
+
+
+def rows_of(document: Any) -> tuple[list[dict[str, Any]], list[str] | None]:
     """Return a request's rows, and the ids that the client gave them."""
+    if not isinstance(document, dict):
+        raise Refused('the body must be a JSON object: {"rows": [{column: value, …}, …]}')
     rows = document.get("rows")
     if not isinstance(rows, list) or not rows:
         raise Refused('the body must be {"rows": [{column: value, …}, …]} with at least one row')
     for position, row in enumerate(rows):
         if type(row) is not dict:
             raise Refused(f"row {position} is {_json_type(row)}, not an object")
+    explained = document.get("explain")
+    if explained is not None and not isinstance(explained, bool):
+        raise Refused(f'"explain" must be true or false, not {explained!r:.60}')
     ids = document.get("ids")
     if ids is None:
         return rows, None

@@ -1,51 +1,49 @@
 """Counts what is null or was not seen in training, feature by feature, for Prometheus."""
 
-from collections import Counter
-from weakref import WeakKeyDictionary
+from collections import Counter, defaultdict
+from typing import Any
 
 import numpy as np
 
-from treadle.encoding import NULL_CATEGORY, Column
+from treadle.bundle import Bundle
+from treadle.encoding import NULL_CATEGORY
 from treadle.records import ColumnProfile, Kind
-from treadle_serving.metrics import Metrics
-from treadle_serving.models import Served
+from treadle_serving.spool import Columns, Version
 
-# By feature: the range of a number, or the categories, where the profile knows them all.
-Known = dict[str, tuple[float, float] | frozenset[str]]
+Counts = dict[str, Counter[str]]  # by model, then feature
 
 
 class DriftCounter:
-    """Holds what training saw of the models that are loaded."""
+    """Adds up rows of any versions."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._known: WeakKeyDictionary[Served, Known] = WeakKeyDictionary()
+    def __init__(self) -> None:
+        self.nulls: Counts = defaultdict(Counter)
+        self.outside: Counts = defaultdict(Counter)
 
-    def count(self, served: Served, columns: dict[str, Column]) -> None:
+    def count(self, version: Version, columns: Columns) -> None:
         """Add rows that one version was asked."""
-        known = self._known.get(served)
-        if known is None:
-            known = self._known[served] = known_of(served)
-        counted = self._metrics.of(served.name)
-        for name in served.version.signature.names:
+        nulls, outside = self.nulls[version.name], self.outside[version.name]
+        for name in version.signature.names:
             column = columns[name]
             null = column == NULL_CATEGORY if column.dtype == object else np.isnan(column)
-            counted.nulls[name] += int(np.count_nonzero(null))
-            seen = known.get(name)
-            if isinstance(seen, tuple):
-                outside = int(np.count_nonzero((column < seen[0]) | (column > seen[1])))
-                counted.outside[name] += outside
-            elif seen is not None:
+            nulls[name] += int(np.count_nonzero(null))
+            seen = version.seen.get(name)
+            if seen is None:
+                continue
+            if column.dtype == object:
                 values = Counter(column.tolist())
-                strange = sum(count for value, count in values.items() if value not in seen)
-                counted.outside[name] += strange
+                known = {*seen, NULL_CATEGORY}
+                outside[name] += sum(n for value, n in values.items() if value not in known)
+            else:
+                outside[name] += int(np.count_nonzero((column < seen[0]) | (column > seen[1])))
 
 
-def known_of(served: Served) -> Known:
-    """Return what training saw. Times are left out: they are always later."""
-    found: Known = {}
-    profile = served.bundle.reference
-    for feature in served.version.signature.features:
+def seen_in_training(bundle: Bundle) -> dict[str, Any]:
+    """Return a feature's least and largest number, or its categories, where the profile knows them
+    all. Times are left out: they are always later."""
+    found: dict[str, Any] = {}
+    profile = bundle.reference
+    for feature in bundle.signature.features:
         column = profile.column(feature.name)
         # What a text is read as is not what its profile counts.
         as_text = feature.tokens is not None
@@ -55,9 +53,9 @@ def known_of(served: Served) -> Known:
     return found
 
 
-def _seen(column: ColumnProfile, kind: Kind) -> tuple[float, float] | frozenset[str] | None:
+def _seen(column: ColumnProfile, kind: Kind) -> list[Any] | None:
     if kind is Kind.NUMBER and column.minimum is not None and column.maximum is not None:
-        return float(np.float32(column.minimum)), float(np.float32(column.maximum))
+        return [float(np.float32(column.minimum)), float(np.float32(column.maximum))]
     if kind is Kind.CATEGORY and len(column.top) == column.distinct:
-        return frozenset([*(share.value for share in column.top), NULL_CATEGORY])
+        return [share.value for share in column.top]
     return None

@@ -25,7 +25,7 @@ async def take(app: "App", request: Request) -> Response:
     again, they count once."""
     body = await app.bodies.read(request.receive, dict(request.scope["headers"]))
     name = request.path_params["name"]
-    served = await app.champion(name)
+    served = await app.version(name, None)
     sent = _labels(await app.parsed(body))
     loop = asyncio.get_running_loop()
     found = await loop.run_in_executor(
@@ -35,8 +35,8 @@ async def take(app: "App", request: Request) -> Response:
     return as_json({"model": name, **found.model_dump()})
 
 
-def _labels(document: dict[str, Any]) -> list[Label]:
-    sent = document.get("labels")
+def _labels(document: Any) -> list[Label]:
+    sent = document.get("labels") if isinstance(document, dict) else None
     if not isinstance(sent, list) or not sent:
         raise Refused(f"the body must be {_SHAPE}")
     for position, each in enumerate(sent):

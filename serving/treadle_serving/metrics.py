@@ -5,7 +5,7 @@ Requests only add to plain numbers; they are put into Prometheus's words when it
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -31,6 +31,7 @@ class ModelMetrics:
         self.answered: Counter[tuple[int, str]] = Counter()  # requests by version and role
         self.rows = 0
         self.extra_columns = 0
+        self.ignored: Counter[str] = Counter()
         self.seconds = 0.0
         self.buckets = [0] * (len(BUCKETS) + 1)
         self.nulls: Counter[str] = Counter()
@@ -49,7 +50,8 @@ class Metrics:
     def __init__(self, models: Models) -> None:
         self._models = models
         self._by_model: dict[str, ModelMetrics] = {}
-        self.log_rows: Counter[str] = Counter()  # by outcome: written, dropped, waiting
+        self.log_rows: Counter[str] = Counter()  # by outcome: written, dropped, broken
+        self.spooled_bytes: Callable[[], int] = lambda: 0
         self.shadow: Counter[tuple[str, str]] = Counter()  # by model and outcome
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -79,6 +81,11 @@ class Metrics:
             "treadle_extra_columns", "Values in columns that the model doesn't read",
             labels=["model"],
         )  # fmt: skip
+        ignored = CounterMetricFamily(
+            "treadle_ignored_values",
+            "Values in columns that the model knows and doesn't use, null in all of training",
+            labels=["model", "column"],
+        )
         latency = HistogramMetricFamily(
             "treadle_request_seconds", "From a whole request to its answer", labels=["model"]
         )
@@ -97,12 +104,14 @@ class Metrics:
                 answered.add_metric([name, str(version), role], count)
             rows.add_metric([name], model.rows)
             extra.add_metric([name], model.extra_columns)
+            for column, count in list(model.ignored.items()):
+                ignored.add_metric([name, column], count)
             latency.add_metric([name], _cumulative(model.buckets), model.seconds)
             for feature, count in list(model.nulls.items()):
                 nulls.add_metric([name, feature], count)
             for feature, count in list(model.outside.items()):
                 outside.add_metric([name, feature], count)
-        yield from (requests, answered, rows, extra, latency, nulls, outside)
+        yield from (requests, answered, rows, extra, ignored, latency, nulls, outside)
         yield from self._of_server()
 
     def _of_server(self) -> Iterator[Metric]:
@@ -123,6 +132,10 @@ class Metrics:
         )
         for outcome, count in list(self.log_rows.items()):
             logged.add_metric([outcome], count)
+        yield GaugeMetricFamily(
+            "treadle_prediction_log_spooled_bytes", "What waits on the disk to be stored",
+            self.spooled_bytes(),
+        )  # fmt: skip
         shadow = CounterMetricFamily(
             "treadle_shadow_rows", "Rows that a challenger saw a copy of",
             labels=["model", "outcome"],

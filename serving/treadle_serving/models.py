@@ -22,6 +22,8 @@ from treadle.bundle import Bundle, key
 from treadle.errors import RegistryError, TreadleError, nearest
 from treadle.ports import ObjectStore, Registry
 from treadle.records import ModelVersion
+from treadle_serving.drift import seen_in_training
+from treadle_serving.spool import Version
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 # A version that carries the alias canary-10 gets ten percent of the requests.
@@ -47,6 +49,7 @@ class Served:
     bundle: Bundle
     size_bytes: int
     used: float = field(default_factory=time.monotonic)
+    batches: dict[str, Any] = field(default_factory=dict)  # by role: see ``batch``
 
     @cached_property
     def name(self) -> str:
@@ -63,6 +66,13 @@ class Served:
             "semver": version.semver,
             "digest": version.digest,
         }
+
+    @cached_property
+    def logged_as(self) -> Version:
+        """What the prediction log must know of it."""
+        version = self.version
+        seen = seen_in_training(self.bundle)
+        return Version(version.name, version.version, version.digest, version.signature, seen)
 
 
 @dataclass(frozen=True)
@@ -267,7 +277,10 @@ class Models:
         size_bytes = max(_resident_bytes() - before, files)
         _log.info("%s version %d loaded: %.1f MiB, %.0f ms", name, number, size_bytes / 2**20,
                   1000 * (time.perf_counter() - started))  # fmt: skip
-        return Served(version, bundle, size_bytes)
+        served = Served(version, bundle, size_bytes)
+        # Read now, in this thread, and not by the first request.
+        assert served.logged_as
+        return served
 
     def _make_room(self, size_bytes: int) -> None:
         """Let go of what was used least recently, until the new one fits."""

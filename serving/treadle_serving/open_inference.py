@@ -19,7 +19,7 @@ from treadle.encoding import Column, Fault, encode_values, within_float32
 from treadle.records import Kind, Signature
 from treadle.signature import RowErrors
 from treadle_serving.models import Served
-from treadle_serving.requests import Refused, parse
+from treadle_serving.requests import Refused, in_a_header, parse
 
 if TYPE_CHECKING:
     from treadle_serving.app import App
@@ -94,8 +94,13 @@ async def infer(app: "App", request: Request) -> Response:
     output = app.batch(served, role).encoded(columns, ids)
     counted = app.metrics.of(served.name)
     counted.rows += count
+    ignored = _ignored(document, served.version.signature)
+    counted.ignored.update(ignored)
     counted.answered[served.version.version, role] += 1
-    return _answer(document, served, output, id_)
+    answer = _answer(document, served, output, id_)
+    if ignored:
+        answer.headers["x-ignored-values"] = in_a_header(ignored)
+    return answer
 
 
 def _parts(body: bytes, header_bytes: bytes | None) -> tuple[dict[str, Any], bytes]:
@@ -107,7 +112,28 @@ def _parts(body: bytes, header_bytes: bytes | None) -> tuple[dict[str, Any], byt
     inputs = document.get("inputs") if isinstance(document, dict) else None
     if not isinstance(inputs, list) or not all(isinstance(i, dict) for i in inputs):
         raise Refused('the body must be {"inputs": [{"name": …, "datatype": …, "shape": …, …}, …]}')
+    if not isinstance(document.get("id", ""), str):
+        raise Refused(f"the request's id must be a text, not {document['id']!r:.60}")
+    for tensor in inputs:
+        _check(tensor)
     return document, body[end:]
+
+
+def _check(tensor: dict[str, Any]) -> None:
+    """Raise Refused where a tensor isn't as the protocol has it, or no column."""
+    name, datatype, shape = (tensor.get(key) for key in ("name", "datatype", "shape"))
+    if not isinstance(name, str) or not name:
+        raise Refused(f"an input's name must be a text, not {name!r:.60}")
+    if not isinstance(datatype, str) or (datatype not in _NUMPY and datatype != "BYTES"):
+        known = ", ".join(_NUMPY)
+        raise Refused(f"input {name!r:.60}: datatype {datatype!r:.60} is not one of BYTES, {known}")
+    if (
+        not isinstance(shape, list)
+        or not all(type(side) is int and side > 0 for side in shape)
+        or shape[1:] not in ([], [1])
+        or not shape
+    ):
+        raise Refused(f"input {name!r:.60}: shape {shape!r:.60} is not [n, 1] or [n], n rows")
 
 
 def _columns(document: dict[str, Any], binary: bytes, signature: Signature) -> dict[str, Column]:
@@ -115,17 +141,33 @@ def _columns(document: dict[str, Any], binary: bytes, signature: Signature) -> d
     offset = 0
     for tensor in document["inputs"]:
         size = _parameter(tensor, "binary_data_size")
+        name = tensor["name"]
         if size is None:
-            given[str(tensor.get("name"))] = _flat(tensor.get("data"))
-            continue
-        if not isinstance(size, int) or not 0 <= size <= len(binary) - offset:
-            raise Refused(f"input {tensor.get('name')!r}: binary_data_size is not within the body")
-        given[str(tensor.get("name"))] = _unpacked(tensor, binary[offset : offset + size])
-        offset += size
+            given[name] = _flat(tensor)
+        elif type(size) is not int or not 0 <= size <= len(binary) - offset:
+            raise Refused(f"input {name!r:.60}: binary_data_size is not within the body")
+        else:
+            given[name] = _unpacked(tensor, binary[offset : offset + size])
+            offset += size
+        if len(given[name]) != tensor["shape"][0]:
+            raise Refused(f"input {name!r:.60} has {len(given[name])} values for the shape "
+                          f"{tensor['shape']}")  # fmt: skip
     counts = {len(values) for values in given.values()}
     if len(counts) != 1 or counts == {0}:
         raise Refused("the inputs must all have the same number of rows, at least one")
     return _encoded(given, counts.pop(), signature)
+
+
+def _ignored(document: dict[str, Any], signature: Signature) -> dict[str, int]:
+    """Count the values of tensors that the signature knows and the model doesn't use."""
+    found = {}
+    for tensor in document["inputs"]:
+        name, data = tensor["name"], tensor.get("data")
+        if name in signature.ignored:
+            # Binary tensors have no nulls.
+            values = data if isinstance(data, list) else [0] * tensor["shape"][0]
+            found[name] = sum(value is not None for value in values)
+    return found
 
 
 def _encoded(given: dict[str, Values], count: int, signature: Signature) -> dict[str, Column]:
@@ -158,19 +200,22 @@ def _parameter(tensor: dict[str, Any], name: str) -> Any:
     return parameters.get(name) if isinstance(parameters, dict) else None
 
 
-def _flat(data: Any) -> list[Any]:
+def _flat(tensor: dict[str, Any]) -> list[Any]:
     """Flatten nested lists of one column: [[1], [2]] is [1, 2]."""
+    data, name = tensor.get("data"), tensor["name"]
     if not isinstance(data, list):
-        raise Refused('an input must have "data", a list, or binary data')
-    return [value[0] if isinstance(value, list) and len(value) == 1 else value for value in data]
+        raise Refused(f'input {name!r:.60} must have "data", a list, or binary data')
+    flat = [value[0] if type(value) is list and len(value) == 1 else value for value in data]
+    strange = next((value for value in flat if isinstance(value, list | dict)), None)
+    if strange is not None:
+        raise Refused(f"input {name!r:.60}: {strange!r:.60} is no number, text, boolean or null")
+    return flat
 
 
 def _unpacked(tensor: dict[str, Any], data: bytes) -> Values:
-    datatype = tensor.get("datatype")
+    datatype = tensor["datatype"]
     if datatype == "BYTES":
         return _texts(data)
-    if datatype not in _NUMPY:
-        raise Refused(f"datatype {datatype!r} is not one of BYTES, {', '.join(_NUMPY)}")
     kind = np.dtype(_NUMPY[datatype])
     if len(data) % kind.itemsize:
         raise Refused(f"{len(data)} bytes are no whole number of {datatype} values")
@@ -195,7 +240,9 @@ def _texts(data: bytes) -> list[str]:
 def _answer(document: dict[str, Any], served: Served, output: Output, id_: str) -> Response:
     wanted = document.get("outputs")
     known = _named(output, served.version.signature)
-    if isinstance(wanted, list) and wanted:
+    if wanted is not None and not isinstance(wanted, list):
+        raise Refused('"outputs" must be a list: [{"name": …}, …]')
+    if wanted:
         asked = [tensor for tensor in wanted if isinstance(tensor, dict)]
         unknown = [tensor.get("name") for tensor in asked if tensor.get("name") not in known]
         if unknown or len(asked) != len(wanted):

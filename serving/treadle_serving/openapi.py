@@ -5,7 +5,9 @@ from typing import Any
 from treadle import __version__
 
 _TEXT: dict[str, Any] = {"type": "string"}
-_NUMBER: dict[str, Any] = {"type": "number"}
+_NUMBER: dict[str, Any] = {"type": ["number", "null"]}
+DATATYPES = ("BYTES", "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32",
+             "INT64", "FP16", "FP32", "FP64")  # fmt: skip
 _VALUE = {"type": ["number", "string", "boolean", "null"]}
 _NAME = {"name": "name", "in": "path", "required": True, "schema": {**_TEXT, "maxLength": 100},
          "description": "the model"}  # fmt: skip
@@ -43,10 +45,10 @@ def _paths() -> dict[str, Any]:
         "/v1/models": {"get": _get("List the models", "Models")},
         "/v1/models/{name}/labels": {"parameters": [_NAME], "post": _label()},
         "/livez": {"get": _get("Whether the process answers", "Anything", faults=())},
-        "/readyz": {"get": _get("Whether requests can be answered", "Anything", faults=(503,))},
+        "/readyz": {"get": _ready("Whether requests can be answered, and what is wrong")},
         "/v2": {"get": _get("The server, in the Open Inference Protocol", "Anything")},
         "/v2/health/live": {"get": _get("As /livez", "Anything", faults=())},
-        "/v2/health/ready": {"get": _get("As /readyz", "Anything", faults=(503,))},
+        "/v2/health/ready": {"get": _ready("As /readyz")},
     }
     for suffix, parameters in (("", [_NAME]), ("/versions/{version}", [_NAME, _VERSION])):
         of_model = (401, 404, 503)
@@ -64,6 +66,13 @@ def _paths() -> dict[str, Any]:
 
 def _get(summary: str, answer: str, faults: tuple[int, ...] = (401,)) -> dict[str, Any]:
     return {"summary": summary, "responses": _responses(_json(answer), faults)}
+
+
+def _ready(summary: str) -> dict[str, Any]:
+    found = _get(summary, "State", faults=())
+    found["responses"]["503"] = {"description": "nothing can be answered",
+                                 "content": _json("State")}  # fmt: skip
+    return found
 
 
 def _predict() -> dict[str, Any]:
@@ -109,8 +118,8 @@ def _responses(content: dict[str, Any], faults: tuple[int, ...]) -> dict[str, An
 
 
 def _schemas() -> dict[str, Any]:
-    row = {"type": "object", "additionalProperties": _VALUE,
-           "description": "column: value; one left out is null, others are ignored"}  # fmt: skip
+    row = {"type": "object", "description": "column: value, a number, text, boolean or null; one "
+           "left out is null, those that the model doesn't read are ignored"}  # fmt: skip
     answer = _object(
         {"id": _TEXT, "prediction": {"type": ["number", "string", "null"]},
          "probabilities": {"type": "object", "additionalProperties": _NUMBER},
@@ -118,9 +127,12 @@ def _schemas() -> dict[str, Any]:
         ["id", "prediction"],
     )  # fmt: skip
     identity = {"model": _TEXT, "version": {"type": "integer"}, "semver": _TEXT, "digest": _TEXT}
+    one = {**_list(_VALUE), "minItems": 1, "maxItems": 1}
     tensor = _object(
-        {"name": _TEXT, "datatype": _TEXT, "shape": _list({"type": "integer"}),
-         "data": _list({"anyOf": [_VALUE, _list(_VALUE)]})},
+        {"name": {**_TEXT, "minLength": 1}, "datatype": {"enum": list(DATATYPES)},
+         "shape": {"type": "array", "minItems": 1, "maxItems": 2, "description": "[n, 1] or [n]",
+                   "prefixItems": [{"type": "integer", "minimum": 1}, {"const": 1}]},
+         "data": {**_list({"anyOf": [_VALUE, one]}), "minItems": 1}},
         ["name", "datatype", "shape", "data"],
     )  # fmt: skip
     label = _object(
@@ -132,13 +144,16 @@ def _schemas() -> dict[str, Any]:
     counts = ["labels", "not_yet_known", "unknown_class", "from_future"]
     return {
         "Anything": {"type": "object"},
+        "State": _object({"ready": {"type": "boolean"}, "state": _TEXT, "wrong": {"type": "object"},
+                          "loaded": {"type": "integer"}}, ["ready", "state", "wrong"]),
         "Models": _object({"models": _list({"type": "object"})}, ["models"]),
         "Model": _object({**identity, "signature": {"type": "object"}}, list(identity)),
         "Rows": _object(
             {"rows": {**_list(row), "minItems": 1},
              "ids": {**_list({**_TEXT, "minLength": 1, "maxLength": 200}),
+                     "type": ["array", "null"],
                      "description": "names of your own for the rows, one each; for labels"},
-             "explain": {"type": "boolean", "default": False}},
+             "explain": {"type": ["boolean", "null"], "default": False}},
             ["rows"],
         ),
         "Predictions": _object({**identity, "predictions": _list(answer)}, ["predictions"]),

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -21,12 +22,12 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = Mapping[bytes, bytes]
 
-# A client that hasn't sent its whole body after so long is let go.
-BODY_S = 30.0
 DISCARD_S = 5.0
 # Bodies under way may take so much memory together.
 MOST_BUFFERED_BYTES = 256 * 2**20
 JSON = b"application/json"
+# Deployment asks so whether a version answers as it must: not logged, never a canary's.
+PROOF = b"x-treadle-proof"
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 # Unique over processes and restarts; counting up is cheaper than drawing anew.
 _prefix, _counter = secrets.token_hex(8), itertools.count()
@@ -42,12 +43,6 @@ class TooLarge(Refused):
     """The body is larger than the limit."""
 
     status = 413
-
-
-class TooSlow(Refused):
-    """The body didn't arrive in time."""
-
-    status = 408
 
 
 class Unauthorized(Refused):
@@ -98,7 +93,7 @@ def check_key(headers: Headers, wanted: str | None) -> None:
 
 
 class Bodies:
-    """Reads bodies, within limits of size, time and memory."""
+    """Reads bodies, within limits of size and memory; ``process`` limits the time."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
@@ -112,18 +107,12 @@ class Bodies:
             raise self._too_large()
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise WrongType("send the body as it is: a content-encoding is not taken")
-        try:
-            async with asyncio.timeout(BODY_S):
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise Gone
-                if not message.get("more_body"):
-                    return self._checked(message.get("body", b""))
-                return await self._rest(message.get("body", b""), receive)
-        except TimeoutError:
-            raise TooSlow(f"the body didn't arrive within {BODY_S:.0f} s") from None
-
-    def _checked(self, body: bytes) -> bytes:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Gone
+        body: bytes = message.get("body", b"")
+        if message.get("more_body"):
+            body = await self._rest(body, receive)
         if len(body) > self._most_bytes:
             raise self._too_large()
         return body
@@ -174,7 +163,12 @@ def parse(body: bytes) -> Any:
 
 
 async def reply(
-    send: Send, status: int, content: bytes, id_: bytes, content_type: bytes = JSON
+    send: Send,
+    status: int,
+    content: bytes,
+    id_: bytes,
+    content_type: bytes = JSON,
+    ignored: Mapping[str, int] | None = None,
 ) -> None:
     """Send a whole answer."""
     headers = [
@@ -182,12 +176,19 @@ async def reply(
         (b"content-length", b"%d" % len(content)),
         (b"x-request-id", id_),
     ]
+    if ignored:
+        headers.append((b"x-ignored-values", in_a_header(ignored).encode()))
     if status == Busy.status:
         headers.append((b"retry-after", b"1"))
     if status == Unauthorized.status:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
+
+
+def in_a_header(ignored: Mapping[str, int]) -> str:
+    """Say how many values of which columns were ignored: ``a%20column=3, other=1``."""
+    return ", ".join(f"{quote(name, safe='')}={count}" for name, count in ignored.items())
 
 
 def fault(error: Exception) -> tuple[int, dict[str, Any]]:

@@ -82,12 +82,15 @@ def _answering(app: "App", endpoint: Endpoint) -> Callable[[Request], Awaitable[
 async def _in_words(request: Request, error: Exception) -> Response:
     """Say which paths there are, and which methods."""
     assert isinstance(error, HTTPException)
+    id_ = request.scope["treadle.request_id"].decode()
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")
         words = f"{request.method} is not for {request.url.path}: use {allowed}"
-        return as_json({"error": words}, 405, dict(error.headers or {}))
+        headers = {**(error.headers or {}), "x-request-id": id_}
+        return as_json({"error": words, "request_id": id_}, 405, headers)
     words = f"there is nothing at {request.url.path}: /docs shows what there is"
-    return as_json({"error": words}, error.status_code)
+    found = {"error": words, "request_id": id_}
+    return as_json(found, error.status_code, {"x-request-id": id_})
 
 
 def as_json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -132,8 +135,9 @@ async def ready(app: "App", request: Request) -> Response:
         "prediction_log": app.log.fault,
     }
     wrong = {name: words for name, words in faults.items() if words is not None}
-    is_ready = models.is_ready()
+    is_ready = models.is_ready() and not app.ending
     state = "ready" if is_ready and not wrong else "degraded" if is_ready else "not ready"
+    state = "ending" if app.ending else state
     content = {"ready": is_ready, "state": state, "wrong": wrong, "loaded": models.count}
     return as_json(content, 200 if is_ready else 503)
 

@@ -1,51 +1,14 @@
-"""The BentoML service: its process model and packaging around our application.
+"""The BentoML service: configuration, packaging and life cycle around our application."""
 
-BentoML runs what ``to_asgi`` returns. Its own application answers through middlewares for tracing,
-metrics, context and timeouts, and a mounted application sits behind all of them; a small model
-answers in less time than they take. So ours stands in front, with metrics, ids and limits of its
-own, and BentoML's keeps its life cycle and its pages' files.
-"""
-
-import gc
-from typing import Any
+from typing import Any, cast
 
 import bentoml
-from starlette.concurrency import run_in_threadpool
 
 from treadle import runtime
 from treadle_serving import logs
 from treadle_serving.app import App
-from treadle_serving.requests import Message, Receive, Scope, Send
-
-
-class Front:
-    """Our application, with BentoML's behind it."""
-
-    def __init__(self, app: App, bento: Any) -> None:
-        self._app, self._bento = app, bento
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or begin and end with the process."""
-        if scope["type"] == "http" and not scope["path"].startswith("/static_content/"):
-            await self._app(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._live(scope, receive, send)
-        else:
-            await self._bento(scope, receive, send)
-
-    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def sent(message: Message) -> None:
-            if message["type"] == "lifespan.startup.complete":
-                await run_in_threadpool(self._app.start)
-                # What is there now stays: looking through it for garbage again and again would
-                # hold up requests for tens of milliseconds.
-                gc.collect()
-                gc.freeze()
-            elif message["type"] == "lifespan.shutdown.complete":
-                await run_in_threadpool(self._app.stop)
-            await send(message)
-
-        await self._bento(scope, receive, sent)
+from treadle_serving.front import Front
+from treadle_serving.shipping import ShippingProcess
 
 
 class DirectService(bentoml.Service[Any]):  # type: ignore[misc]
@@ -54,8 +17,9 @@ class DirectService(bentoml.Service[Any]):  # type: ignore[misc]
     def to_asgi(self, is_main: bool = True) -> Front:
         """Return the application that a worker runs."""
         logs.configure()
-        app = App(runtime.settings(), runtime.registry(), runtime.object_store())
-        return Front(app, super().to_asgi(is_main))
+        shipping = ShippingProcess()
+        app = App(runtime.settings(), runtime.registry(), runtime.object_store(), shipping)
+        return Front(app, shipping, super().to_asgi(is_main))
 
 
 @bentoml.service(
@@ -67,3 +31,9 @@ class DirectService(bentoml.Service[Any]):  # type: ignore[misc]
 )
 class Treadle:
     """Every champion in the registry."""
+
+
+def application() -> Front:
+    """Return the service's application."""
+    service: Any = Treadle  # what the decorator made of the class
+    return cast(Front, service.to_asgi())

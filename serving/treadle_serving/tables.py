@@ -1,8 +1,6 @@
 """Tables as bodies and as answers: CSV, Parquet, Arrow."""
 
 import io
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import orjson
 import pyarrow as pa
@@ -11,8 +9,9 @@ import pyarrow.parquet as pq
 
 from treadle import scoring
 from treadle.answers import Output, answers
-from treadle.errors import TreadleError
-from treadle.signature import RowErrors, frame_of, read_frame
+from treadle.bundle import Bundle
+from treadle.signature import RowErrors, frame_of, ignored_columns, read_frame
+from treadle_serving import csv_bodies
 from treadle_serving.batch import Batch
 from treadle_serving.models import Served
 from treadle_serving.requests import JSON, Refused, WrongType
@@ -37,11 +36,11 @@ def is_table(content_type: bytes) -> bool:
 
 def score(
     served: Served, batch: Batch, body: bytes, kind: bytes, accept: bytes, id_: str
-) -> tuple[bytes, bytes, int]:
-    """Answer a table; return content, its type, and how many rows."""
+) -> tuple[bytes, bytes, int, dict[str, int]]:
+    """Answer a table; return content, its type, how many rows, and the ignored values."""
     kind = kind.partition(b";")[0].strip().lower()
     wanted = next((k for k in (*_KINDS, JSON) if k in accept), kind)
-    table = read(body, kind)
+    table = read(body, kind, served.bundle)
     if not table.num_rows:
         raise Refused("the table has no rows: send at least one")
     scoring.check_columns(served.bundle, table.column_names, "the table", served.name)
@@ -50,35 +49,21 @@ def score(
         raise RowErrors(sorted(faults))
     ids = [f"{id_}-{position}" for position in range(table.num_rows)]
     output = batch.encoded(columns, ids)
-    return _written(served, output, ids, wanted), wanted, table.num_rows
+    ignored = ignored_columns(table, served.version.signature)
+    return _written(served, output, ids, wanted), wanted, table.num_rows, ignored
 
 
-def read(body: bytes, kind: bytes) -> pa.Table:
-    """Read a body. CSV is read by the code that ingestion reads it with, so that a column has the
-    type it had in training."""
+def read(body: bytes, kind: bytes, bundle: Bundle) -> pa.Table:
+    """Read a body. CSV has no types: the model's signature says them."""
     try:
         if kind == ARROW:
             return pa.ipc.open_stream(body).read_all()
         if kind == PARQUET:
             return pq.read_table(io.BytesIO(body))
-        return _csv(body)
+        return csv_bodies.read(body, bundle)
     except (pa.ArrowException, OSError) as error:
         name = kind.decode().rpartition("/")[2]
         raise Refused(f"the body can't be read as {name}: {str(error).splitlines()[0]}") from error
-    except TreadleError as error:
-        raise Refused(f"the body can't be read as CSV: {error}") from error
-
-
-def _csv(body: bytes) -> pa.Table:
-    from treadle.ingestion import sources
-    from treadle.ingestion.rows import consumed
-    from treadle.spec import Source
-
-    with TemporaryDirectory(prefix="treadle-body-") as directory:
-        path = Path(directory) / "body.csv"
-        path.write_bytes(body)
-        with sources.opened(Source.model_validate(str(path))) as rows:
-            return consumed(rows, lambda reader: reader.read_all())
 
 
 def _written(served: Served, output: Output, ids: list[str], wanted: bytes) -> bytes:

@@ -178,7 +178,9 @@ class Finished:
 
 def copied(finished: Finished, directory: Path) -> Path:
     """Copy a home, so that a test may change it."""
-    return Path(shutil.copytree(finished.home, directory / "home"))
+    # A server that runs there writes its log: that is none of the copy's.
+    logs = shutil.ignore_patterns("spool", "predictions")
+    return Path(shutil.copytree(finished.home, directory / "home", ignore=logs))
 
 
 def another_version(home: Path, registry: SqliteMlflowRegistry) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from treadle.records import (
     Split,
     Task,
 )
+from treadle_serving import shipping
 from treadle_serving.app import App
 
 SIGNATURE = Signature(
@@ -114,12 +116,13 @@ def graph(plus: float) -> bytes:
     return bytes(helper.make_model(whole, opset_imports=opsets, ir_version=9).SerializeToString())
 
 
-def write_bundle(directory: Path, plus: float = 0.0) -> Bundle:
-    """Write a bundle that adds up."""
+def write_bundle(directory: Path, plus: float = 0.0, ignored: Sequence[str] = ()) -> Bundle:
+    """Write a bundle that adds up, and knows of columns that it ignores."""
     directory.mkdir(parents=True)
     onnx.checker.check_model(graph(plus))
     (directory / bundles.ONNX).write_bytes(graph(plus))
-    SIGNATURE.write(directory / bundles.SIGNATURE)
+    signature = SIGNATURE.model_copy(update={"ignored": list(ignored)})
+    signature.write(directory / bundles.SIGNATURE)
     number = {"kind": Kind.NUMBER, "rows": 9, "nulls": 0, "distinct": 9, "minimum": 0.0,
               "maximum": 8.0, "quantiles": [0.0, 4.0, 8.0]}  # fmt: skip
     top = [Share(value="red", count=6), Share(value="blue", count=3)]
@@ -156,20 +159,21 @@ def registered(
 class Running:
     """An application with one model, ``sum``, asked in process."""
 
-    def __init__(self, directory: Path, **settings: Any) -> None:
+    def __init__(self, directory: Path, ignored: Sequence[str] = (), **settings: Any) -> None:
         directory.mkdir(exist_ok=True)
-        self.directory = directory
+        self.directory, self._ignored = directory, ignored
         self.registry = MemoryRegistry()
         self.store = DirectoryStore(directory / "objects")
         self.add("sum", 0.0)
         self.registry.set_alias("sum", "champion", 1)
-        self.app = App(Settings(home=directory, **settings), self.registry, self.store)
+        ship = partial(shipping.ship, store=self.store)
+        self.app = App(Settings(home=directory, **settings), self.registry, self.store, ship)
         self.app.models.refresh()
 
     def add(self, name: str, plus: float) -> ModelVersion:
         """Register a version that adds ``plus``."""
         place = self.directory / f"{name}-{plus}-{len(list(self.directory.iterdir()))}"
-        return registered(name, write_bundle(place, plus), self.store, self.registry)
+        return registered(name, write_bundle(place, plus, self._ignored), self.store, self.registry)
 
     def ask(self, *asked: tuple[str, str, dict[str, Any]]) -> list[httpx.Response]:
         """Send requests at once: each (method, path, httpx's arguments)."""

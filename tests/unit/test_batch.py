@@ -47,6 +47,18 @@ def test_rows_that_do_not_fit_are_set_aside_with_their_reasons(tmp_path: Path, e
     assert sorted([*scored["x"], *aside["x"]]) == list(range(5000))
 
 
+def test_values_in_columns_that_the_model_ignores_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version, _ = runtime.serving_champion("sum")
+    bundle = write_bundle(tmp_path / "ignoring", ignored=["late", "absent"])
+    monkeypatch.setattr(runtime, "serving_champion", lambda name: (version, bundle))
+    table = tmp_path / "in.csv"
+    table.write_text("x,y,colour,late\n1,2,red,3\n1,2,red,\n1,2,red,x\n", encoding="utf-8")
+    done = batch.score("sum", str(table), tmp_path / "out.csv")
+    assert (done["rows"], done["ignored"]) == (3, {"late": 2})
+
+
 def test_without_rejects_there_is_no_such_file_not_even_a_former_one(tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     batch.score("sum", str(written(tmp_path / "in.csv", bad=(3,))), out)

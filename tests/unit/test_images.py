@@ -50,5 +50,5 @@ def test_the_servers_image_has_all_that_the_server_imports() -> None:
     )
     imported = {re.sub(r"[-_.]+", "-", name).lower() for name in json.loads(done.stdout)}
     # Imported only because they are there.
-    optional = {"mlflow", "mlflow-tracing", "setuptools", "treadle"}
+    optional = {"brotli", "mlflow", "mlflow-tracing", "setuptools", "treadle"}
     assert imported - names(SERVER) - optional == set(), "add them to serving/requirements.in"

@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 import struct
 import time
 from datetime import UTC, datetime, timedelta
@@ -77,6 +76,21 @@ def test_extra_columns_are_counted_and_order_does_not_matter(server: Running) ->
     assert 'treadle_extra_columns_total{model="sum"} 1.0' in server.get("/metrics").text
 
 
+def test_values_in_columns_that_the_model_ignores_are_counted_and_told(tmp_path: Path) -> None:
+    server = Running(tmp_path, ignored=["too late", "absent"])
+    rows = [ROW | {"too late": 1}, ROW | {"too late": None}, ROW]
+    answer = server.post(PREDICT, json={"rows": rows})
+    assert answer.headers["x-ignored-values"] == "too%20late=1"
+    body = b"x,y,colour,too late\n1,2,red,5\n1,2,red,\n1,2,red,6\n"
+    answer = server.post(PREDICT, content=body, headers={"content-type": "text/csv"})
+    assert answer.headers["x-ignored-values"] == "too%20late=2"
+    inputs = [{"name": n, "datatype": "FP32", "shape": [1], "data": [1]} for n in ("x", "too late")]
+    answer = server.post("/v2/models/sum/infer", json={"inputs": inputs})
+    assert answer.headers["x-ignored-values"] == "too%20late=1"
+    assert 'ignored_values_total{column="too late",model="sum"} 4.0' in server.get("/metrics").text
+    assert "x-ignored-values" not in server.post(PREDICT, json={"rows": [ROW]}).headers
+
+
 def test_an_answer_is_explained_by_the_difference_to_the_usual(server: Running) -> None:
     answer = server.post(PREDICT, json={"rows": [ROW | {"colour": "blue"}], "explain": True})
     parts = answer.json()["predictions"][0]["explanation"]
@@ -116,6 +130,7 @@ def test_paths_methods_types_and_sizes_that_are_not_taken(tmp_path: Path) -> Non
     assert server.get("/nothing").status_code == 404
     wrong = server.get(PREDICT)
     assert (wrong.status_code, "use POST" in wrong.text) == (405, True)
+    assert wrong.json()["request_id"] == wrong.headers["x-request-id"]
     far = server.post("/v1/models/sum/versions/12345678901/predict", json={"rows": [ROW]})
     assert (far.status_code, far.json()["error"]) == (404, "sum has no version 12345678901")
     assert server.post("/v1/models").status_code == 405
@@ -222,6 +237,35 @@ def test_a_table_that_does_not_fit_is_refused_in_words(server: Running) -> None:
     assert odd.json()["rows"] == [{"row": 1, "column": "y", "error": "'many' is not a number"}]
 
 
+@pytest.mark.parametrize(
+    ("body", "predictions"),
+    [
+        (b"x,y,colour\n1,2,red\n", [13.0]),
+        (b"\xef\xbb\xbfcolour;y;x\nblue;2;1\n", [23.0]),
+        (b'x\ty\tcolour\n1\t2\t"red"\r\n1\t2\t\n', [13.0, 3.0]),
+        (b"x,y,colour\n 1 ,1e1,red\n2,-0.5,blue\n", [21.0, 21.5]),
+        (b"x,y,colour\nNA,2,red\n", [None]),
+        (b"x,y,colour\n1,2,NA\n1,2,nan\n", [3.0, 3.0]),
+    ],
+)
+def test_csv_is_read_by_the_signature(
+    server: Running, body: bytes, predictions: list[float | None]
+) -> None:
+    asked = {"content": body, "headers": {"content-type": "text/csv", "accept": "text/csv"}}
+    answer = server.post(PREDICT, **asked)
+    found = pacsv.read_csv(io.BytesIO(answer.content))["prediction"].to_pylist()
+    assert found == predictions
+
+
+def test_a_category_that_looks_like_a_number_stays_what_it_is(server: Running) -> None:
+    for body in (b"x,y,colour\n1,2,007\n1,2,3.0\n", b"x,y,colour\n1,2,true\n1,2,2013-01-01\n"):
+        asked = {"content": body, "headers": {"content-type": "text/csv"}}
+        assert server.post(PREDICT, **asked).status_code == 200
+    found = logged(server, start=True)
+    colours = {row["colour"] for row in found["features"]}
+    assert colours == {"007", "3.0", "true", "2013-01-01"}
+
+
 # Open Inference Protocol
 
 
@@ -324,8 +368,10 @@ def test_models_are_loaded_on_first_use_and_let_go_under_the_limit(server: Runni
 # The prediction log
 
 
-def logged(server: Running) -> Any:
+def logged(server: Running, start: bool = False) -> Any:
     """The log as DuckDB reads it."""
+    if start:
+        server.app.log.start()
     server.app.log.stop()
     now = datetime.now(UTC)
     keys = list(predictions.keys("sum", now - timedelta(hours=1), now, server.store))
@@ -361,7 +407,7 @@ def test_a_store_that_fails_costs_no_request_and_gets_the_rows_later(server: Run
 
     server.store.put_bytes = full  # type: ignore[method-assign]
     server.predict(ROW)
-    log._turn(math.inf)
+    log._turn(0.0)
     assert server.get("/readyz").json()["wrong"] == {"prediction_log": "the disk is full"}
     server.predict(ROW)
     server.store.put_bytes = put  # type: ignore[method-assign]

@@ -28,7 +28,8 @@ class HttpServer:
     def __init__(self, url: str, alone: bool = False, api_key: str | None = None) -> None:
         self.url = url.rstrip("/")
         self.alone = alone
-        self._headers = {"content-type": "application/json"}
+        # What is asked for the proof is nobody's request, and not logged.
+        self._headers = {"content-type": "application/json", "x-treadle-proof": "1"}
         if api_key is not None:
             self._headers["authorization"] = f"Bearer {api_key}"
 
@@ -62,9 +63,7 @@ def started(settings: Settings) -> Iterator[HttpServer]:
     """Start a server on a free loopback port, and stop it at the end."""
     port = free_port()
     command = [sys.executable, "-m", "treadle_serving", "--port", str(port)]
-    # What is asked for the proof is nobody's request.
-    unlogged = {"TREADLE_PREDICTION_LOG_SHARE": "0"}
-    environment = {**os.environ, **settings.as_environment(), **unlogged}
+    environment = {**os.environ, **settings.as_environment()}
     with TemporaryFile() as log:
         process = subprocess.Popen(
             command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
