@@ -1,4 +1,5 @@
-"""Treadle's search beside scikit-learn's and plain Optuna: the same candidates, the same rows.
+"""Treadle's search beside scikit-learn's and plain Optuna, and its models of segments beside a
+joblib loop: the same candidates, the same rows.
 
     make bench-tuning                       under 10 minutes
     .venv/bin/python benchmarks/tuning.py --full      every flight
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -21,15 +23,33 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 from results import keep
 
 CORES = 2
 CANDIDATES = 32
 OPTUNA_TRIALS = 8
+SEGMENTS = 1_000
 # A score counts as reached within a thousandth.
 NEARLY = 1e-3
 ROUNDS = 225
-LIMITS = {"RandomizedSearchCV": 1 / 3, "HalvingRandomSearchCV": 2 / 3, "Optuna": 1.15}
+GROUPS = {
+    "search": ("RandomizedSearchCV", "HalvingRandomSearchCV", "treadle"),
+    "loop": ("treadle-whole", "Optuna", "report-here", "report-on-ray"),
+    "segments": ("segments", "segments-joblib"),
+}
+MEASURES = {
+    "RandomizedSearchCV": "time-to-the-same-score",
+    "HalvingRandomSearchCV": "time-to-the-same-score",
+    "Optuna": "time-for-the-same-trials",
+    "joblib": "time-for-the-same-segments",
+}
+LIMITS = {
+    "RandomizedSearchCV": 1 / 3,
+    "HalvingRandomSearchCV": 2 / 3,
+    "Optuna": 1.15,
+    "joblib": 1.0,
+}
 
 
 def prepare(directory: Path, rows: int | None) -> None:
@@ -129,10 +149,10 @@ class Given:
 
 def treadle(directory: Path, trials: int, whole: bool) -> dict[str, Any]:
     """Run Treadle's search as the training step does; ``whole`` without stopping early."""
-    from treadle.training.ledger import Ledger
 
     from treadle import runtime
     from treadle.adapters.filesystem import DirectoryStore
+    from treadle.ledger import Ledger
     from treadle.records import Task
     from treadle.search import SearchProblem
     from treadle.training import candidate, train
@@ -203,13 +223,14 @@ class Idle:
 
 def overhead(directory: Path, on_ray: bool) -> dict[str, Any]:
     """Return the milliseconds that a report costs beyond the candidate's own work."""
-    from treadle.training.ledger import Ledger
 
     from treadle import runtime
     from treadle.adapters import ray
     from treadle.adapters.filesystem import DirectoryStore
     from treadle.adapters.optuna import TpeProposer
-    from treadle.search import Crew, Range, SearchProblem
+    from treadle.halving import Crew
+    from treadle.ledger import Ledger
+    from treadle.search import Range, SearchProblem
     from treadle.training import train
 
     problem = SearchProblem(
@@ -217,14 +238,8 @@ def overhead(directory: Path, on_ray: bool) -> dict[str, Any]:
         first=[], at_once=frozenset(), make_grow=Idle, data=directory, trials=200,
         budget_s=3600, timeout_s=3600, seed=0,
     )  # fmt: skip
-    marks: list[float] = []
-
-    def start(asked: SearchProblem) -> Any:
-        started = ray.local_workers(asked, CORES)
-        marks.append(time.perf_counter())
-        return started
-
-    crew = Crew(start, start_s=6, cores=CORES, always=True) if on_ray else runtime.crew()
+    there = Crew(lambda halving: ray.lead_here(halving, CORES), 6, CORES, always=True)
+    crew = there if on_ray else runtime.crew()
     with tempfile.TemporaryDirectory() as scratch:
         store = DirectoryStore(Path(scratch))
         began = time.perf_counter()
@@ -236,6 +251,87 @@ def overhead(directory: Path, on_ray: bool) -> dict[str, Any]:
             "start_s": reports[0]}  # fmt: skip
 
 
+def _segments() -> tuple[Any, list[Any]]:
+    """Return SEGMENTS segments of 300 rows each, and what each of them tries."""
+    from treadle.records import Task
+    from treadle.training.families import Objective
+    from treadle.training.segment_models import Choice, Segment, Shared
+
+    random = np.random.default_rng(0)
+    slopes = random.normal(size=SEGMENTS)
+
+    def rows(each: int) -> tuple[Any, Any]:
+        x = random.normal(size=(SEGMENTS * each, 10)).astype(np.float32)
+        noise = 0.3 * random.normal(size=len(x))
+        return x, x[:, 0] * np.repeat(slopes, each) + np.sin(2 * x[:, 1]) + noise
+
+    boosting = candidates(2)
+    fit, tuning, whole = rows(240), rows(60), rows(300)
+    shared = Shared(
+        objective=Objective(Task.REGRESSION, 0, "rmse", 0),
+        choices=[
+            Choice("linear", {"regularisation": 1.0}, 9),
+            *(Choice("hist_gradient_boosting", point, 9) for point in boosting),
+        ],
+        min_rows=100, timeout_s=600, fit_x=fit[0], fit_y=fit[1], fit_w=None, tuning_x=tuning[0],
+        tuning_y=tuning[1], pooled=np.zeros(len(tuning[1])), whole_x=whole[0], whole_y=whole[1],
+        whole_w=None,
+    )  # fmt: skip
+    return shared, [
+        Segment((f"{i:04d}",), *(slice(each * i, each * (i + 1)) for each in (240, 60, 300)))
+        for i in range(SEGMENTS)
+    ]
+
+
+def many_models(directory: Path) -> dict[str, Any]:
+    """Fit a model per segment as the training step does."""
+    from treadle import runtime
+    from treadle.adapters.filesystem import DirectoryStore
+    from treadle.ledger import SegmentLedger
+    from treadle.training import segments
+
+    shared, places = _segments()
+    with tempfile.TemporaryDirectory() as scratch:
+        ledger = SegmentLedger(DirectoryStore(Path(scratch)), "bench", "segments")
+        began = time.perf_counter()
+        fitted = segments.fit_all(shared, places, runtime.spread, ledger, 3600, CORES)
+        seconds = time.perf_counter() - began
+    return {"seconds": seconds, "own": sum(one.model.family is not None for one in fitted)}
+
+
+def _alone(shared: Any, segment: Any) -> Any:
+    """Do one segment's work on its own rows, as a task of joblib's gets them."""
+    from treadle.training.segment_models import fit_chunk
+
+    return fit_chunk(shared, [segment])[0]
+
+
+def many_models_by_joblib(directory: Path) -> dict[str, Any]:
+    """Do the same work as a joblib loop over the segments."""
+    from dataclasses import replace
+
+    from joblib import Parallel, delayed
+
+    shared, places = _segments()
+
+    def own(place: Any) -> tuple[Any, Any]:
+        parts = {"fit": place.fit, "tuning": place.tuning, "whole": place.whole}
+        rows = {
+            name: getattr(shared, name)[part]
+            for begins, part in parts.items()
+            for name in (f"{begins}_x", f"{begins}_y")
+        }
+        alone = replace(shared, pooled=shared.pooled[place.tuning], **rows)
+        return alone, replace(place, **{n: slice(0, p.stop - p.start) for n, p in parts.items()})
+
+    began = time.perf_counter()
+    fitted = Parallel(n_jobs=CORES)(delayed(_alone)(*own(place)) for place in places)
+    return {
+        "seconds": time.perf_counter() - began,
+        "own": sum(one.model.family is not None for one in fitted),
+    }
+
+
 CONTESTANTS = {
     "RandomizedSearchCV": lambda d: scikit_learn(d, halving=False),
     "HalvingRandomSearchCV": lambda d: scikit_learn(d, halving=True),
@@ -244,17 +340,38 @@ CONTESTANTS = {
     "Optuna": lambda d: optuna(d, OPTUNA_TRIALS),
     "report-here": lambda d: overhead(d, on_ray=False),
     "report-on-ray": lambda d: overhead(d, on_ray=True),
+    "segments": many_models,
+    "segments-joblib": many_models_by_joblib,
 }
 
 
 def measured(name: str, directory: Path) -> dict[str, Any]:
-    """Run a contestant in a process of its own."""
+    """Run a contestant in a process of its own; add the most memory that it had with all of its
+    children, shared pages counted once (PSS)."""
     command = [sys.executable, __file__, "--contestant", name, "--data", str(directory)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        most_bytes = 0
+        while running.poll() is None:
+            most_bytes = max(most_bytes, _memory_bytes(running.pid))
+            time.sleep(0.5)
+        assert running.stdout is not None
+        printed = running.stdout.read()
+    if running.returncode:
+        raise SystemExit(f"{name} ended with exit code {running.returncode}")
+    found: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    found["peak_mib"] = round(most_bytes / 2**20)
     shown = {key: value for key, value in found.items() if key != "reports"}
     print(f"{name}: {shown}", file=sys.stderr, flush=True)
     return found
+
+
+def _memory_bytes(pid: int) -> int:
+    total = 0
+    with suppress(psutil.Error):
+        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+            with suppress(psutil.Error):
+                total += process.memory_full_info().pss
+    return total
 
 
 def reached_s(found: dict[str, Any], score: float) -> float | None:
@@ -267,30 +384,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the ratios, keep them; 1 where one misses its limit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="every flight, and not 60,000")
+    parser.add_argument("--only", choices=sorted(GROUPS), help="one group of figures")
     parser.add_argument("--contestant", choices=sorted(CONTESTANTS), help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.contestant:
         print(json.dumps(CONTESTANTS[options.contestant](options.data)))
         return 0
+    chosen = GROUPS[options.only] if options.only else tuple(CONTESTANTS)
     with tempfile.TemporaryDirectory(prefix="treadle-bench-") as scratch:
         prepare(Path(scratch), None if options.full else 60_000)
-        found = {name: measured(name, Path(scratch)) for name in CONTESTANTS}
-    ratios: dict[str, float | None] = {}
-    for peer in ("RandomizedSearchCV", "HalvingRandomSearchCV"):
-        at_s = reached_s(found["treadle"], found[peer]["score"])
-        ratios[peer] = None if at_s is None else at_s / found[peer]["seconds"]
-    ratios["Optuna"] = found["treadle-whole"]["seconds"] / found["Optuna"]["seconds"]
+        found = {name: measured(name, Path(scratch)) for name in chosen}
+    ratios = ratios_of(found)
     kept = keep("tuning", {"full": options.full, "ratios": ratios, "limits": LIMITS,
                            "found": found})  # fmt: skip
     print(f"kept as {kept}", file=sys.stderr)
-    print(f"report-overhead in process: {found['report-here']['report_ms']:.1f} ms")
-    print(f"report-overhead on Ray: {found['report-on-ray']['report_ms']:.1f} ms, after "
-          f"{found['report-on-ray']['start_s']:.1f} s of start")  # fmt: skip
+    for name, where in (("report-here", "in process"), ("report-on-ray", "on Ray")):
+        if name in found:
+            print(f"rung overhead {where}: {found[name]['report_ms']:.1f} ms, "
+                  f"{found[name]['start_s']:.1f} s until the first")  # fmt: skip
+    if "segments" in found:
+        many = found["segments"]
+        print(f"{SEGMENTS:,} segments: {many['seconds']:.0f} s, {many['peak_mib']} MiB")
     for peer, ratio in ratios.items():
-        measure = "time-for-the-same-trials" if peer == "Optuna" else "time-to-the-same-score"
-        print(f"ratio {measure} vs {peer}: {'never' if ratio is None else f'{ratio:.3f}'}")
+        print(f"ratio {MEASURES[peer]} vs {peer}: {'never' if ratio is None else f'{ratio:.3f}'}")
     return int(any(r is None or r > LIMITS[peer] for peer, r in ratios.items()))
+
+
+def ratios_of(found: dict[str, dict[str, Any]]) -> dict[str, float | None]:
+    """Return our time by that of each peer that was measured; None where we never got there."""
+    ratios: dict[str, float | None] = {}
+    for peer in ("RandomizedSearchCV", "HalvingRandomSearchCV"):
+        if peer in found and "treadle" in found:
+            at_s = reached_s(found["treadle"], found[peer]["score"])
+            ratios[peer] = None if at_s is None else at_s / found[peer]["seconds"]
+    for peer, ours, theirs in (
+        ("Optuna", "treadle-whole", "Optuna"),
+        ("joblib", "segments", "segments-joblib"),
+    ):
+        if ours in found and theirs in found:
+            ratios[peer] = found[ours]["seconds"] / found[theirs]["seconds"]
+    return ratios
 
 
 if __name__ == "__main__":

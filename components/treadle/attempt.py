@@ -1,4 +1,4 @@
-"""One attempt at growing a candidate, bounded in time, wherever it is made."""
+"""One attempt at a piece of work, bounded in time, wherever it is made."""
 
 import faulthandler
 import os
@@ -7,30 +7,51 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from treadle.records import Report
 from treadle.search import Job
+
+Result = TypeVar("Result")
 
 
 class _TimeUp(BaseException):
     """Not an Exception: what a library catches must not swallow it."""
 
 
-def attempt(job: Job, limit_s: float, grow: Callable[[], float]) -> Report:
-    """Call ``grow`` and report the score that it returns, or what went wrong."""
+@dataclass(frozen=True)
+class Done(Generic[Result]):
+    """What came of a piece of work, or in words what went wrong; ``final``: not worth another
+    attempt."""
+
+    result: Result | None
+    seconds: float
+    fault: str | None = None
+    final: bool = False
+
+
+def bounded(limit_s: float, work: Callable[[], Result]) -> Done[Result]:
+    """Call ``work``; end it when the time is up."""
     started = time.monotonic()
-    score, fault, final = None, None, False
+    result, fault, final = None, None, False
     try:
         with _time_limit(limit_s):
-            score = grow()
+            result = work()
     except _TimeUp:
         fault, final = f"nothing reported within {limit_s:.0f} s: it was ended", True
     except Exception as error:
         fault = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return Done(result, time.monotonic() - started, fault, final)
+
+
+def attempt(job: Job, limit_s: float, grow: Callable[[], float]) -> Report:
+    """Call ``grow`` and report the score that it returns, or what went wrong."""
+    done = bounded(limit_s, grow)
     return Report(
-        candidate=job.candidate, units=job.units, score=score,
-        seconds=time.monotonic() - started, fault=fault, final=final,
+        candidate=job.candidate, units=job.units, score=done.result, seconds=done.seconds,
+        fault=done.fault, final=done.final,
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """The bundle: everything a place needs to run a model, and nothing else.
 
     model.onnx      the whole pipeline, or
-    model.skops     scikit-learn's own, where ONNX can't be equal
+    model.skops     scikit-learn's own, where ONNX can't be equal, or
+    segments.zip    a model for each segment, and the pooled one (treadle.segments)
     signature.json  records.Signature
     reference.json  records.Profile of the training rows
     schema.json     records.Profile of all good rows, held-out ones included: what validation
@@ -27,6 +28,7 @@ from treadle.encoding import NULL_CATEGORY, Column, RowEncoder, feeds, untokenis
 from treadle.errors import ModelError
 from treadle.ports import ObjectStore
 from treadle.records import Kind, Profile, Signature
+from treadle.segments import SegmentedModel
 from treadle.signature import encode_rows, row_encoder
 from treadle.signing import digest_of
 
@@ -36,13 +38,13 @@ if TYPE_CHECKING:
         Ed25519PublicKey,
     )
 
-ONNX, SKOPS = "model.onnx", "model.skops"
+ONNX, SKOPS, SEGMENTS = "model.onnx", "model.skops", "segments.zip"
 SIGNATURE, REFERENCE, GOLDEN = "signature.json", "reference.json", "golden.json"
 SCHEMA = "schema.json"
 MLMODEL = "MLmodel"
 # The key of MLmodel's metadata that says why there is no ONNX graph.
 WHY_NATIVE = "why_native"
-FILES = (ONNX, SKOPS, SIGNATURE, REFERENCE, SCHEMA, GOLDEN, MLMODEL)
+FILES = (ONNX, SKOPS, SEGMENTS, SIGNATURE, REFERENCE, SCHEMA, GOLDEN, MLMODEL)
 
 
 class Model(Protocol):
@@ -150,6 +152,9 @@ class Bundle:
         """The loaded model."""
         if ONNX in self.files:
             return OnnxModel(self.files[ONNX], self._threads)
+        if SEGMENTS in self.files:
+            classes = len(self.signature.classes)
+            return SegmentedModel(self.files[SEGMENTS], classes, self._threads)
         return SkopsModel(self.files[SKOPS], self.signature)
 
     @cached_property

@@ -1,8 +1,10 @@
 """The reports of a search under way, in the object store: whichever machine runs it again goes on
 from there."""
 
+import hashlib
+
 from treadle.ports import ObjectStore
-from treadle.records import Report
+from treadle.records import FittedSegment, FittedSegments, Report
 
 
 class Ledger:
@@ -26,3 +28,27 @@ class Ledger:
         if report.score is not None:
             key = f"{self._prefix}{report.candidate.number:06d}-{report.units}.json"
             self._store.put_bytes(key, report.model_dump_json().encode())
+
+
+class SegmentLedger:
+    """The segments that are fitted so far, some in each blob, under what they were made of."""
+
+    def __init__(self, store: ObjectStore, name: str, made_of: str) -> None:
+        self._store = store
+        self._prefix = f"searches/{name}/segments/{made_of}/"
+
+    def read(self) -> list[FittedSegment]:
+        """Return what is there."""
+        return [
+            fitted
+            for key in self._store.keys(self._prefix)
+            for fitted in FittedSegments.model_validate_json(self._store.get_bytes(key)).segments
+        ]
+
+    def write(self, fitted: list[FittedSegment]) -> None:
+        """Keep some segments. What failed isn't kept: whoever goes on tries again."""
+        whole = [one for one in fitted if not one.failed]
+        if whole:
+            name = hashlib.sha256("\0\0".join("\0".join(f.model.key) for f in whole).encode())
+            content = FittedSegments(segments=whole).model_dump_json().encode()
+            self._store.put_bytes(f"{self._prefix}{name.hexdigest()[:16]}.json", content)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from treadle.records import Change, ModelVersion, NewVersion, Query, SourceFile
+from treadle.records import Change, ModelVersion, NewVersion, Query, SourceFile, Training
 
 
 class ObjectStore(Protocol):
@@ -73,11 +73,15 @@ class Registry(Protocol):
         """Return the version that carries ``alias``, or None (also for an unknown name)."""
 
     def register(
-        self, new: NewVersion, files: Mapping[str, Path], number: int | None = None
+        self,
+        new: NewVersion,
+        files: Mapping[str, Path],
+        number: int | None = None,
+        training: Training | None = None,
     ) -> ModelVersion:
         """Add a version under the next number, or under ``number``, which must not be lower: then
-        those in between stay without a version. ``files`` (name to path) are shown beside it. All
-        or nothing."""
+        those in between stay without a version. ``files`` (name to path) are shown beside it, and
+        the trials of ``training`` as runs nested under its own. All or nothing."""
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Point ``alias`` at a version, taking it from whichever had it."""

@@ -11,6 +11,7 @@ fit_x.npy fit_y.npy tuning_x.npy tuning_y.npy
                    first only
 fit_w.npy train_w.npy
                    the rows' weights, float64, where the spec names a column of them
+tuning_rows.npy    which of the training rows are tuning rows
 reference.json     records.Profile of the training rows, to compare later data with
 schema.json        records.Profile of all good rows, to enforce on later tables
 """
@@ -33,6 +34,7 @@ RECIPE = "recipe.json"
 TRAIN = "train.parquet"
 REFERENCE = "reference.json"
 SCHEMA = "schema.json"
+TUNING_ROWS = "tuning_rows.npy"
 
 Matrix = npt.NDArray[np.float32]
 Answers = npt.NDArray[np.float64] | npt.NDArray[np.int64]

@@ -363,6 +363,7 @@ class ClusterTask(Record):
     model: str
     options: str
     versions: dict[str, str]
+    start_from: Candidate | None = None
 
 
 class SearchResult(Record):
@@ -370,6 +371,55 @@ class SearchResult(Record):
 
     trials: list[Trial]
     notes: list[str]
+
+
+class SegmentModel(Record):
+    """What answers a segment's rows: a model of its own, or the pooled one, then with ``why`` and
+    with no ``family``. Scores are those of its tuning rows, higher better; ``classes`` are the
+    codes that its probabilities stand for."""
+
+    key: list[str]
+    rows: int
+    tuning_rows: int
+    family: str | None = None
+    parameters: dict[str, Parameter] = Field(default_factory=dict)
+    units: int | None = None
+    classes: list[int] = Field(default_factory=list)
+    score: float | None = None
+    pooled_score: float | None = None
+    why: str | None = None
+
+    @property
+    def words(self) -> str:
+        """The segment in words."""
+        return " · ".join(self.key)
+
+
+class FittedSegment(Record):
+    """A segment with its ONNX graph in base 64, if it has one of its own. What ``failed`` may do
+    better another time."""
+
+    model: SegmentModel
+    graph: str | None = None
+    failed: bool = False
+
+
+class FittedSegments(Record):
+    """Some of them."""
+
+    segments: list[FittedSegment]
+
+
+class SegmentIndex(Record):
+    """All segments of a model, and the columns whose values they are."""
+
+    columns: list[str]
+    segments: list[SegmentModel]
+
+    @property
+    def own(self) -> int:
+        """How many have a model of their own."""
+        return sum(segment.family is not None for segment in self.segments)
 
 
 class Training(Record):
@@ -384,6 +434,7 @@ class Training(Record):
     refit_seconds: float
     fit_rows: int
     notes: list[str] = Field(default_factory=list)
+    segments: SegmentIndex | None = None
 
     def value(self, score: float) -> float:
         """Turn a score back into the metric's value."""

@@ -4,13 +4,13 @@ import math
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from treadle import signing
 from treadle.bundle import Bundle
@@ -18,7 +18,7 @@ from treadle.config import LOCAL, Settings
 from treadle.errors import RegistryError, nearest
 from treadle.halving import Crew, Halving
 from treadle.ports import ObjectStore, Outside, Registry
-from treadle.records import ModelVersion
+from treadle.records import Candidate, ModelVersion
 from treadle.search import Proposer, SearchCluster, SearchProblem
 
 if TYPE_CHECKING:
@@ -146,6 +146,16 @@ def champion(model: str, digest: str) -> tuple[int, Bundle] | None:
     return number, bundle(digest)
 
 
+def made_of(model: str, digest: str) -> Candidate | None:
+    """Return what the champion that has ``digest`` (or CURRENT) is made of; None for an empty
+    digest."""
+    digest = champion_digest(model, digest)
+    if not digest:
+        return None
+    origin = next(v for v in registry().versions(model) if v.digest == digest).lineage
+    return Candidate(number=0, family=origin.family, parameters=origin.parameters)
+
+
 def serving_champion(model: str) -> tuple[ModelVersion, Bundle]:
     """Return the champion and its bundle. Raises RegistryError where there is none."""
     found = registry().aliased(model, "champion")
@@ -197,6 +207,15 @@ def crew() -> Crew:
     return Crew(run, start_s=6.0, cores=cores(), always=settings().ray_address == LOCAL)
 
 
+def spread(
+    call: Callable[[Any, Any], Any], shared: Any, items: Sequence[Any], size_bytes: int
+) -> Generator[tuple[Any, Any]]:
+    """Call a function for each item, by Ray on this machine."""
+    from treadle.adapters import ray_tasks
+
+    yield from ray_tasks.spread(call, shared, items, size_bytes, cores())
+
+
 def cluster_crew(name: str) -> Crew:
     """Join the Ray cluster that this process is a job of; return Ray Tune there. Its checkpoints
     lie beside the reports of the search ``name``, where every node reaches them."""
@@ -223,6 +242,17 @@ def search_cluster() -> SearchCluster | None:
     if not chosen.object_store:
         chosen = replace(chosen, object_store=str(chosen.home / "objects"))
     return RayJobs(address, chosen.for_cluster())
+
+
+def free_memory_bytes() -> int:
+    """Return the memory that this machine, or this container, has left."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    limit, used = (Path("/sys/fs/cgroup") / f"memory.{name}" for name in ("max", "current"))
+    if limit.exists() and limit.read_text().strip().isdigit():
+        free = min(free, int(limit.read_text()) - int(used.read_text()))
+    return free
 
 
 def cores() -> int:

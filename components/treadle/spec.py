@@ -133,6 +133,11 @@ def _as_text(value: object) -> object:
     return value
 
 
+def _as_list(value: object) -> object:
+    """Take one name for a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
 def _not_false(value: object) -> object:
     """Take YAML's false, which it reads where ``off`` is written, for the word."""
     return "off" if value is False else value
@@ -404,6 +409,15 @@ class TrainingOptions(Section):
     budget_s: float = Field(
         default=120.0, gt=0, description="seconds after which the search ends with the best so far"
     )
+    warm_start: bool = Field(
+        default=False, description="try what the champion is made of before anything else"
+    )
+    memory_gib: float | None = Field(
+        default=None,
+        gt=0,
+        description="memory that fitting may take; where the training rows need more, some are "
+        "drawn; left out: what is free",
+    )
     trial_timeout_s: float | None = Field(
         default=None,
         gt=0,
@@ -436,6 +450,17 @@ class TrainingOptions(Section):
         default_factory=dict,
         description="numbers that the prediction may only follow, as in {distance: increasing}; "
         "boosting and forests",
+    )
+    segments: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+        default_factory=list,
+        description="columns whose values each get a model, as carrier or [carrier, origin], where "
+        "that scores better than the pooled one; served as one model",
+    )
+    segment_rows: int = Field(
+        default=100, ge=20, description="segments with fewer training rows have the pooled model"
+    )
+    segment_trials: int = Field(
+        default=4, ge=1, le=32, description="how many of the best candidates each segment tries"
     )
     seed: int = Field(default=0, ge=0, description="one seed for everything that is drawn")
 

@@ -25,6 +25,7 @@ def training_arguments(
         "metric": spec.training.objective_metric,
         "tuning_share": spec.training.tuning_share,
         "weight": spec.training.sample_weight or "",
+        "start_from": champion if spec.training.warm_start else "",
         "seed": spec.training.seed,
         # What steps ask for on a cluster is no part of what makes a version.
         "spec": spec.model_dump_json(exclude={"resources"}),

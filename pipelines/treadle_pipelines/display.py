@@ -125,7 +125,9 @@ def outcome(stage: str, results: dict[str, Any]) -> str:
             return words + (f", {get('shared'):,} of them in both" if get("shared") else "")
         case "train":
             best = f"{get('metric')} {get('value'):.4g} on the tuning rows"
-            return f"{get('trials')} trials, best {get('family')} ({best})"
+            words = f"{get('trials')} trials, best {get('family')} ({best})"
+            own = f"{get('own'):,} of {get('segments'):,} segments with a model of their own"
+            return f"{words}, {own}" if get("segments") else words
         case "analyse":
             says = "yes" if get("passed") else "no"
             interval = f"{get('low'):.4g} … {get('high'):.4g}"

@@ -31,6 +31,7 @@ def training_pipeline(
     metric: str,
     tuning_share: float,
     weight: str,
+    start_from: str,
     seed: int,
     spec: str,
     champion: str,
@@ -55,7 +56,12 @@ def training_pipeline(
         weight=weight,
         seed=seed,
     )
-    trained = train_model(model=model, prepared=prepared.outputs["prepared"], options=training)
+    trained = train_model(
+        model=model,
+        prepared=prepared.outputs["prepared"],
+        options=training,
+        start_from=start_from,
+    )
     analysed = analyse_model(
         model=model,
         bundle=trained.outputs["bundle"],

@@ -16,15 +16,16 @@ from pydantic import ValidationError
 from treadle import prepared, runtime, snapshots
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.analysis.examined import examine
-from treadle.bundle import Bundle, schema_of
+from treadle.bundle import SEGMENTS, Bundle, schema_of
 from treadle.errors import ModelError, RegistryError, TreadleError
 from treadle.ports import ObjectStore
 from treadle.preprocessing import prepare
-from treadle.records import ModelVersion, Record, Signature, Snapshot, Trial
+from treadle.records import ModelVersion, Record, SegmentIndex, Signature, Snapshot, Trial
 from treadle.registry import lineage
 from treadle.search import UNITS
+from treadle.segments import read_index
 from treadle.spec import Spec
-from treadle.training import refit, train
+from treadle.training import refit, segments, train
 from treadle.validation import gate
 from treadle.validation.schema import Known
 
@@ -128,12 +129,21 @@ def _rebuild(
     )  # fmt: skip
     signature = Signature.read(place / "prepared" / prepared.SIGNATURE)
     rows = prepared.load_training(place / "prepared")
-    _, objective = train.pose(version.name, place / "prepared", options)
+    problem, objective = train.pose(version.name, place / "prepared", options)
     pipeline = refit.fit(best, place / "prepared", rows, objective, runtime.cores())
-    refit.write_bundle(pipeline, rows, signature, place / "prepared", place / "bundle")
+    segmented = None
+    if options.segments:
+        pooled = segments.Pooled(problem, objective, [best], best, rows, pipeline)
+        segmented = segments.refit(pooled, _segments_of(version), options, runtime.cores())
+    refit.write_bundle(pipeline, rows, signature, place / "prepared", place / "bundle", segmented)
     held_out = snapshots.load(split.held_out, own)
     frame = pd.read_parquet(own.local(held_out.data_key))
     return Bundle.at(place / "bundle", runtime.cores()), frame
+
+
+def _segments_of(version: ModelVersion) -> SegmentIndex:
+    """Return what the models of segments are made of: the version's bundle alone knows that."""
+    return read_index(runtime.bundle(version.digest).files[SEGMENTS])
 
 
 def _known(version: ModelVersion) -> Known | None:

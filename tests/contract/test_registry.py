@@ -21,6 +21,8 @@ from treadle.ports import Registry
 from treadle.records import (
     Metric,
     NewVersion,
+    Training,
+    Trial,
 )
 
 
@@ -40,6 +42,36 @@ def test_a_version_comes_back_as_it_was_registered(registry: Registry, page: Pat
     assert found.version == 1
     assert found.aliases == []
     assert abs(found.created_at.timestamp() - time.time()) < 120
+
+
+def test_trials_are_runs_nested_under_the_versions(registry: Registry, page: Path) -> None:
+    best = Trial(
+        number=0, family="forest", parameters={"max_features": 0.5}, seconds=1,
+        curve=[(1, -3.0), (3, -2.0), (9, -1.5)],
+    )  # fmt: skip
+    stopped = Trial(
+        number=1, family="linear", parameters={}, curve=[(1, -9.0)], seconds=1, stopped_early=True
+    )
+    failed = Trial(number=2, family="linear", parameters={}, curve=[], seconds=1, fault="no luck")
+    training = Training(
+        metric="rmse", higher_is_better=False, trials=[best, stopped, failed], best=best,
+        search_seconds=1, refit_seconds=1, fit_rows=9,
+    )  # fmt: skip
+    registry.register(new_version("nested"), {"page.html": page}, training=training)
+    assert isinstance(registry, MlflowRegistry)
+    client = registry._client
+    parent = client.get_model_version("nested", "1").run_id
+    experiment = client.get_run(parent).info.experiment_id
+    runs = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+    found = {run.info.run_name: run for run in runs}
+    assert {name: run.info.status for name, run in found.items()} == {
+        "trial 0: forest": "FINISHED", "trial 1: linear": "KILLED", "trial 2: linear": "FAILED",
+    }  # fmt: skip
+    whole = found["trial 0: forest"]
+    assert whole.data.params == {"family": "forest", "max_features": "0.5"}
+    assert whole.data.metrics == {"rmse": 1.5}
+    curve = client.get_metric_history(whole.info.run_id, "rmse")
+    assert sorted((point.step, point.value) for point in curve) == [(1, 3.0), (3, 2.0), (9, 1.5)]
 
 
 def test_versions_are_numbered_and_come_newest_first(registry: Registry, page: Path) -> None:

@@ -172,31 +172,7 @@ def here(rows: Path, store: DirectoryStore) -> list[Trial]:
     return train.search(problem, TpeProposer, crew, store, 2)[0]
 
 
-def test_a_worker_killed_in_mid_run_takes_nothing_with_it(
-    cluster: RayCluster, rows: Path, tmp_path: Path
-) -> None:
-    objects = tmp_path / "objects"
-    worker = cluster.nodes[-1]
-
-    def kill_when_under_way() -> None:
-        wait_for(lambda: len(list(objects.rglob("reports/*.json"))) >= 2, 100, "two reports")
-        end(worker)
-        cluster.start_worker()
-
-    killer = threading.Thread(target=kill_when_under_way)
-    killer.start()
-    trials, notes = submit(cluster, rows, objects)
-    killer.join()
-    assert worker.poll() is not None
-    assert not [trial.fault for trial in trials if trial.fault]
-    assert len(trials) == 12
-    assert any("Ray Tune did the work" in note for note in notes)
-    # And what a laptop finds is the same, to the last bit.
-    assert found(trials) == found(here(rows, DirectoryStore(tmp_path / "laptop")))
-    wait_for(lambda: cluster.cores() == 3, 60, "the new worker is there")
-
-
-def test_a_search_that_lost_its_submitter_is_followed_by_the_next(
+def test_a_worker_and_the_submitter_killed_in_mid_run_take_nothing_with_them(
     cluster: RayCluster, rows: Path, tmp_path: Path
 ) -> None:
     objects = tmp_path / "objects"
@@ -209,14 +185,24 @@ def test_a_search_that_lost_its_submitter_is_followed_by_the_next(
         [sys.executable, "-c", code, cluster.address, str(rows), str(objects)],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    wait_for(lambda: list(objects.rglob("reports/*.json")), 100, "a report")
-    first.kill()  # no chance to say goodbye
-    first.wait()
+    try:
+        wait_for(lambda: len(list(objects.rglob("reports/*.json"))) >= 2, 150, "two reports")
+    finally:
+        first.kill()  # no chance to say goodbye
+        first.wait()
+    worker = cluster.nodes[-1]
+    end(worker)
     known = {path: path.stat().st_mtime_ns for path in objects.rglob("reports/*.json")}
-    trials, _ = submit(cluster, rows, objects)
+    cluster.start_worker()
+    trials, notes = submit(cluster, rows, objects)
+    assert worker.poll() is not None
+    assert not [trial.fault for trial in trials if trial.fault]
     assert len(trials) == 12
+    assert any("Ray Tune did the work" in note for note in notes)
     for path, written in known.items():
         assert path.stat().st_mtime_ns == written, "grown once only"
+    # And what a laptop finds is the same, to the last bit.
+    assert found(trials) == found(here(rows, DirectoryStore(tmp_path / "laptop")))
 
 
 def test_an_interruption_cancels_the_job(

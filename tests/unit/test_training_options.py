@@ -205,3 +205,20 @@ def test_the_same_rows_and_options_have_the_same_name(tmp_path: Path) -> None:
     assert train.pose("m", directory, TrainingOptions(seed=1))[0].name != first
     np.save(directory / "fit_x.npy", np.ones((4, 3), dtype=np.float32))
     assert train.pose("m", directory, TrainingOptions())[0].name != first
+
+
+def test_the_search_starts_from_what_the_champion_is_made_of(tmp_path: Path) -> None:
+    directory = prepared_for(Task.REGRESSION, tmp_path)
+    options = TrainingOptions(
+        families=[Family.LINEAR, Family.FOREST], spaces={Family.FOREST: {"min_samples_leaf": 9}}
+    )
+    known = Candidate(
+        number=0, family="forest", parameters={"max_leaf_nodes": 99, "min_samples_leaf": 2}
+    )
+    cold = train.pose("m", directory, options)[0]
+    warm = train.pose("m", directory, options, known)[0]
+    point = {"max_leaf_nodes": 99, "min_samples_leaf": 9, "max_features": 0.5}
+    assert warm.first == [("forest", point), *cold.first], "as far as the space reaches"
+    assert warm.name != cold.name
+    gone = known.model_copy(update={"family": "hist_gradient_boosting"})
+    assert train.pose("m", directory, options, gone)[0].first == cold.first

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from treadle.errors import Overtaken, RegistryError, nearest
-from treadle.records import Change, ModelVersion, NewVersion, Query
+from treadle.records import Change, ModelVersion, NewVersion, Query, Training, Trial
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
@@ -32,6 +32,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 RECORD = "treadle.record"
+# MLflow's own word for a run under another.
+PARENT = "mlflow.parentRunId"
 EXPERIMENT = "treadle"
 HISTORY = "treadle.history"
 SNAPSHOT = "treadle.snapshot"
@@ -129,11 +131,17 @@ class MlflowRegistry:
         return _record(found, found.aliases) if RECORD in found.tags else None
 
     def register(
-        self, new: NewVersion, files: Mapping[str, Path], number: int | None = None
+        self,
+        new: NewVersion,
+        files: Mapping[str, Path],
+        number: int | None = None,
+        training: Training | None = None,
     ) -> ModelVersion:
         """Add a version. It shows up last, whole, with its record."""
         with _in_words(self._uri):
             run_id = self._log_run(new, files)
+            if training:
+                self._log_trials(run_id, training)
             self._make_model(new.name)
             if number is not None:
                 self._use_numbers_before(number, new)
@@ -258,6 +266,26 @@ class MlflowRegistry:
         self._client.set_terminated(run_id)
         return run_id
 
+    def _log_trials(self, parent: str, training: Training) -> None:
+        from mlflow.entities import Metric, Param
+
+        experiment_id = self.experiment(EXPERIMENT)
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        for trial in training.trials:
+            run = self._client.create_run(
+                experiment_id, run_name=trial_title(trial), tags={PARENT: parent}
+            )
+            run_id = str(run.info.run_id)
+            self._client.log_batch(
+                run_id,
+                metrics=[
+                    Metric(training.metric, training.value(score), now, units)
+                    for units, score in trial.curve
+                ],
+                params=[Param(key, value) for key, value in trial_parameters(trial).items()],
+            )
+            self._client.set_terminated(run_id, trial_status(trial))
+
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Point ``alias`` at a version."""
         with _in_words(self._uri):
@@ -267,6 +295,21 @@ class MlflowRegistry:
         """Take ``alias`` away."""
         with _in_words(self._uri):
             self._client.delete_registered_model_alias(name, alias)
+
+
+def trial_title(trial: Trial) -> str:
+    """Return the name of a trial's run."""
+    return f"trial {trial.number}: {trial.family}"
+
+
+def trial_parameters(trial: Trial) -> dict[str, str]:
+    """Return a trial's parameters as MLflow keeps them."""
+    return {key: str(value) for key, value in {"family": trial.family, **trial.parameters}.items()}
+
+
+def trial_status(trial: Trial) -> str:
+    """Return how a trial's run ended, in MLflow's words."""
+    return "FAILED" if trial.fault else "KILLED" if trial.stopped_early else "FINISHED"
 
 
 def unknown_model(name: str, names: Sequence[str]) -> RegistryError:

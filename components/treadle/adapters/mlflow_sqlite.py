@@ -38,7 +38,7 @@ from treadle.adapters.mlflow import (
 from treadle.adapters.mlflow_tables import WORKSPACE
 from treadle.errors import EnvironmentFault, RegistryError
 from treadle.ports import Registry
-from treadle.records import Change, ModelVersion, NewVersion, Query
+from treadle.records import Change, ModelVersion, NewVersion, Query, Training
 
 _VERSIONS = """
 SELECT t.value, v.version, v.creation_time,
@@ -199,7 +199,11 @@ class SqliteMlflowRegistry(MlflowRegistry):
         return [_version(row) for row in rows]
 
     def register(
-        self, new: NewVersion, files: Mapping[str, Path], number: int | None = None
+        self,
+        new: NewVersion,
+        files: Mapping[str, Path],
+        number: int | None = None,
+        training: Training | None = None,
     ) -> ModelVersion:
         """Add a version, in one transaction."""
         mlflow_database.create(self._database, self._files)
@@ -208,7 +212,7 @@ class SqliteMlflowRegistry(MlflowRegistry):
         try:
             with self._writing() as connection:
                 if connection is None:
-                    return super().register(new, files, number)
+                    return super().register(new, files, number, training)
                 shown.mkdir(parents=True)
                 for name, path in files.items():
                     (shown / name).parent.mkdir(parents=True, exist_ok=True)
@@ -216,6 +220,8 @@ class SqliteMlflowRegistry(MlflowRegistry):
                 now = _now_ms()
                 tables.insert_model(connection, new.name, self._files.as_uri(), now)
                 tables.insert_run(connection, run_id, new, shown.as_uri(), now)
+                if training:
+                    tables.insert_trials(connection, run_id, training, self._files.as_uri(), now)
                 version = tables.insert_version(connection, run_id, new, now, number)
         except BaseException:
             shutil.rmtree(self._files / run_id, ignore_errors=True)

@@ -3,10 +3,19 @@
 import math
 import sqlite3
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from treadle.adapters.mlflow import EXPERIMENT, HISTORY, TEXT, tags_of
-from treadle.records import NewVersion, Query
+from treadle.adapters.mlflow import (
+    EXPERIMENT,
+    HISTORY,
+    PARENT,
+    TEXT,
+    tags_of,
+    trial_parameters,
+    trial_status,
+    trial_title,
+)
+from treadle.records import NewVersion, Query, Training
 
 # All that is written or read; a column that MLflow added is fine as long as it may be left out.
 COLUMNS = {
@@ -82,16 +91,44 @@ def insert_run(
     """Log metrics and parameters as a run, which is where MLflow's UI shows them."""
     _insert_bare_run(connection, run_id, f"{new.name} {new.semver}", artifacts, now)
     for metric in new.metrics:
+        _insert_metric(connection, run_id, metric.name, [(0, metric.value)], now)
+    for key, value in {"family": new.lineage.family, **new.lineage.parameters}.items():
+        insert(connection, "params", {"key": key, "value": str(value), "run_uuid": run_id})
+
+
+def insert_trials(
+    connection: sqlite3.Connection, parent: str, training: Training, artifacts: str, now: int
+) -> None:
+    """Log every trial as a run under ``parent``, its curve a value a step."""
+    for trial in training.trials:
+        run_id = uuid.uuid4().hex
+        place = f"{artifacts}/{run_id}/artifacts"
+        _insert_bare_run(connection, run_id, trial_title(trial), place, now, trial_status(trial))
+        insert(connection, "tags", {"key": PARENT, "value": parent, "run_uuid": run_id})
+        curve = [(units, training.value(score)) for units, score in trial.curve]
+        _insert_metric(connection, run_id, training.metric, curve, now)
+        for key, value in trial_parameters(trial).items():
+            insert(connection, "params", {"key": key, "value": value, "run_uuid": run_id})
+
+
+def _insert_metric(
+    connection: sqlite3.Connection,
+    run_id: str,
+    name: str,
+    steps: Sequence[tuple[int, float]],
+    now: int,
+) -> None:
+    """Log a metric's values by step; the last is the latest."""
+    for position, (step, value) in enumerate(steps):
         # MLflow's own way of keeping a nan.
-        nan = math.isnan(metric.value)
+        nan = math.isnan(value)
         row = {
-            "key": metric.name, "value": 0.0 if nan else metric.value, "timestamp": now, "step": 0,
+            "key": name, "value": 0.0 if nan else value, "timestamp": now, "step": step,
             "is_nan": nan, "run_uuid": run_id,
         }  # fmt: skip
         insert(connection, "metrics", row)
-        insert(connection, "latest_metrics", row)
-    for key, value in {"family": new.lineage.family, **new.lineage.parameters}.items():
-        insert(connection, "params", {"key": key, "value": str(value), "run_uuid": run_id})
+        if position == len(steps) - 1:
+            insert(connection, "latest_metrics", row)
 
 
 def insert_model(connection: sqlite3.Connection, name: str, artifacts: str, now: int) -> None:
@@ -120,14 +157,19 @@ def history_run(connection: sqlite3.Connection, name: str) -> str | None:
 
 
 def _insert_bare_run(
-    connection: sqlite3.Connection, run_id: str, title: str, artifacts: str, now: int
+    connection: sqlite3.Connection,
+    run_id: str,
+    title: str,
+    artifacts: str,
+    now: int,
+    status: str = "FINISHED",
 ) -> None:
     (experiment,) = connection.execute(
         "SELECT experiment_id FROM experiments WHERE name = ?", (EXPERIMENT,)
     ).fetchone()
     run = {
         "run_uuid": run_id, "name": title, "source_type": "UNKNOWN", "source_name": "",
-        "entry_point_name": "", "user_id": "unknown", "status": "FINISHED", "start_time": now,
+        "entry_point_name": "", "user_id": "unknown", "status": status, "start_time": now,
         "end_time": now, "source_version": "", "lifecycle_stage": "active",
         "artifact_uri": artifacts, "experiment_id": experiment,
     }  # fmt: skip

@@ -22,7 +22,7 @@ from treadle.attempt import attempt, life_limit
 from treadle.halving import Course, Halving
 from treadle.prepared import TuningData, load_tuning
 from treadle.records import Candidate, Report
-from treadle.search import Job, SearchProblem
+from treadle.search import Job
 
 # Before ray is imported: no usage reports, its own output tables off, no stale warnings.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -52,15 +52,17 @@ RESTARTS = 3
 
 def lead_here(halving: Halving, cores: int) -> None:
     """Start Ray on this machine and lead a search with it; nothing of it is left afterwards."""
-    with _local_ray(halving.problem, cores) as scratch:
+    size_bytes = sum(path.stat().st_size for path in halving.problem.data.glob("*.npy"))
+    with local_ray(size_bytes, cores) as scratch:
         lead(halving, Storage(f"{scratch}/tune"))
 
 
 @contextmanager
-def _local_ray(problem: SearchProblem, cores: int) -> Iterator[str]:
+def local_ray(size_bytes: int, cores: int) -> Iterator[str]:
+    """Start Ray on this machine with room for so much shared data; yield a directory that goes
+    with it."""
     # Ray's sockets need a short path; the home's may be too long.
     scratch = tempfile.mkdtemp(prefix="treadle-ray-", dir="/tmp")
-    size = sum(path.stat().st_size for path in problem.data.glob("*.npy"))
     try:
         ray.init(
             num_cpus=cores,
@@ -68,7 +70,7 @@ def _local_ray(problem: SearchProblem, cores: int) -> Iterator[str]:
             log_to_driver=False,
             logging_level=logging.ERROR,
             configure_logging=False,
-            object_store_memory=OBJECT_STORE_BYTES + 2 * size,
+            object_store_memory=OBJECT_STORE_BYTES + 2 * size_bytes,
             _temp_dir=scratch,
         )
         yield scratch
@@ -261,7 +263,7 @@ class _Rungs(TrialScheduler):  # type: ignore[misc]
         """Let a trial that lost its worker begin where it was; its checkpoint may be older. Where
         Tune gives it up, the Searcher is told."""
         trial.config["rungs"] = self._conduct.halving.rungs_left(_number(trial))
-        self._conduct.causes[trial.trial_id] = _cause(trial.get_error())
+        self._conduct.causes[trial.trial_id] = cause(trial.get_error())
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Nothing: the Halving ended it."""
@@ -281,7 +283,7 @@ def _number(trial: Trial) -> int:
     return Candidate.model_validate_json(trial.config["candidate"]).number
 
 
-def _cause(error: Exception | None) -> str:
+def cause(error: Exception | None) -> str:
     """Return the last line of Ray's words: what comes before is a traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:200] if lines else type(error).__name__

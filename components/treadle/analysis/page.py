@@ -6,7 +6,7 @@ from html import escape
 import numpy as np
 
 from treadle import report
-from treadle.analysis import features_page, plots, search_page, slices_page
+from treadle.analysis import features_page, plots, search_page, segments_page, slices_page
 from treadle.analysis.examined import Examined
 from treadle.evaluation import Calibration, Evaluation, Residuals, Threshold
 from treadle.records import Parity, Signature, Split, Training
@@ -30,6 +30,7 @@ def render(
         features_page.render(evaluation, signature, _class_shown(seen)),
         "<h2 id='training'>How it was found</h2>",
         search_page.render(training, parity),
+        segments_page.render(training, seen),
     ]
     return report.page("Analysis", "".join(parts))
 

@@ -170,6 +170,7 @@ def _write_training(
         "tuning_y": answers[tuning],
         "train_y": answers,
     }
+    np.save(out / prepared.TUNING_ROWS, tuning)
     for name, matrix in matrices.items():
         np.save(out / f"{name}.npy", matrix)
     encoded.reset_index(drop=True).to_parquet(out / prepared.TRAIN, compression="zstd")

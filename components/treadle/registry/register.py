@@ -84,7 +84,7 @@ def run(
             pages=lineage.pages(pages, store),
         ),
     )
-    return registry.register(new, {**pages, **figures})
+    return registry.register(new, {**pages, **figures}, training=training)
 
 
 def _is_same(version: ModelVersion, bundle: Bundle, snapshot: Snapshot, spec: str) -> bool:

@@ -35,7 +35,7 @@ def _search(name: str, directory: Path) -> None:
         ) from error
     remote.check_versions(task.versions, remote.own_versions())
     options = TrainingOptions.model_validate_json(task.options)
-    problem, _ = train.pose(task.model, directory, options, name)
+    problem, _ = train.pose(task.model, directory, options, task.start_from, name)
     trials, notes = train.search(
         problem, runtime.proposer, runtime.cluster_crew(name), store, runtime.cores()
     )

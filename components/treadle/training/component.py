@@ -10,6 +10,7 @@ def train_model(
     model: str,
     prepared: dsl.Input[dsl.Dataset],
     options: str,
+    start_from: str,
     bundle: dsl.Output[dsl.Model],
     training: dsl.Output[dsl.Artifact],
     parity: dsl.Output[dsl.Artifact],
@@ -20,6 +21,8 @@ def train_model(
         model: The model's name.
         prepared: The prepared directory (treadle.prepared).
         options: The spec's section, as JSON.
+        start_from: Digest of the model whose parameters are tried first; empty for none, "current"
+            for whichever serves now.
         bundle: The bundle directory (treadle.bundle).
         training: Every trial and the winner (records.Training).
         parity: How far ONNX is from scikit-learn (records.Parity).
@@ -33,17 +36,22 @@ def train_model(
         from treadle.spec import TrainingOptions
         from treadle.training import train
 
-        limits = TrainingOptions.model_validate_json(options)
+        means = train.Means(
+            propose=runtime.proposer,
+            crew=runtime.crew(),
+            cluster=runtime.search_cluster(),
+            spread=runtime.spread,
+            store=runtime.object_store(),
+            cores=runtime.cores(),
+            free_bytes=runtime.free_memory_bytes(),
+        )
         trained, equal = train.run(
             model,
             Path(prepared.path),
-            limits,
-            runtime.proposer,
-            runtime.crew(),
-            runtime.search_cluster(),
-            runtime.object_store(),
+            TrainingOptions.model_validate_json(options),
+            means,
             Path(bundle.path),
-            runtime.cores(),
+            runtime.made_of(model, start_from),
         )
         trained.write(training.path)
         equal.write(parity.path)
@@ -52,4 +60,6 @@ def train_model(
             metric=trained.metric,
             value=trained.value(trained.best.curve[-1][1]),
             trials=len(trained.trials),
+            segments=len(trained.segments.segments) if trained.segments else 0,
+            own=trained.segments.own if trained.segments else 0,
         )

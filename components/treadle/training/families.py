@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 # Before scikit-learn loads OpenMP: its threads would spin where they wait for each other, and where
@@ -23,7 +24,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from treadle.records import Parameter, Task
 from treadle.search import UNITS
@@ -163,7 +164,13 @@ def grow(
 def cores(threads: int) -> Any:
     """Return a context in which boosting uses so many cores, and linear algebra one: with several,
     the last bit of its sums would depend on them."""
-    return threadpool_limits({"openmp": threads, "blas": 1})
+    return _libraries().limit(limits={"openmp": threads, "blas": 1})
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    # To look for them takes 4 ms: as long as a small segment's fit.
+    return ThreadpoolController()
 
 
 def _balanced(answers: Any, classes: int, weights: Weights) -> Weights:

@@ -51,17 +51,35 @@ def export(pipeline: Pipeline, signature: Signature) -> bytes:
     """Return the fitted ``Pipeline([("transformer", …), ("estimator", …)])`` as ONNX bytes."""
     graph = _Graph(_unused("treadle/", signature))
     columns: ColumnTransformer = pipeline["transformer"]["columns"]
-    blocks = [graph.block(step, names) for _, step, names in columns.transformers_ if len(names)]
-    matrix = graph.add("Concat", blocks, axis=1)
-    estimator = _convert(pipeline["estimator"], columns, signature)
+    matrix = graph.matrix(columns)
+    width = len(columns.get_feature_names_out())
+    estimator = estimator_graph(pipeline["estimator"], width, signature.task.is_classification)
     outputs = graph.splice(estimator, matrix, signature)
+    return _whole(graph, signature, outputs, estimator.ir_version)
+
+
+def export_transformer(transformer: Pipeline, signature: Signature) -> bytes:
+    """Return the fitted transformer alone as ONNX bytes: features to ``matrix``."""
+    graph = _Graph(_unused("treadle/", signature))
+    columns: ColumnTransformer = transformer["columns"]
+    name = _unused("matrix", signature)
+    graph.nodes.append(helper.make_node("Identity", [graph.matrix(columns)], [name]))
+    shape = [None, len(columns.get_feature_names_out())]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)]
+    opsets = [helper.make_opsetid(domain, number) for domain, number in OPSETS.items()]
+    return _whole(graph, signature, outputs, helper.find_min_ir_version_for(opsets))
+
+
+def _whole(
+    graph: "_Graph", signature: Signature, outputs: list[onnx.ValueInfoProto], ir_version: int
+) -> bytes:
     inputs = [
         helper.make_tensor_value_info(f.name, _INPUT_TYPES[f.kind], [None, 1])
         for f in signature.features
     ]
     whole = helper.make_graph(graph.nodes, "treadle", inputs, outputs, initializer=graph.constants)
     opsets = [helper.make_opsetid(domain, number) for domain, number in OPSETS.items()]
-    model = helper.make_model(whole, opset_imports=opsets, ir_version=estimator.ir_version)
+    model = helper.make_model(whole, opset_imports=opsets, ir_version=ir_version)
     model.producer_name = "treadle"
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
@@ -91,6 +109,11 @@ class _Graph:
         name = f"{self._prefix}constant_{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
+
+    def matrix(self, columns: ColumnTransformer) -> str:
+        """Return the output of the whole transformer."""
+        steps = [(step, names) for _, step, names in columns.transformers_ if len(names)]
+        return self.add("Concat", [self.block(step, names) for step, names in steps], axis=1)
 
     def block(self, step: Any, names: list[str]) -> str:
         """Return the output of one transformer of the ColumnTransformer."""
@@ -271,11 +294,12 @@ def _named(values: npt.NDArray[Any], encoder: Any) -> Any:
     return pd.DataFrame(values, columns=list(encoder.feature_names_in_))
 
 
-def _convert(estimator: Any, columns: ColumnTransformer, signature: Signature) -> onnx.ModelProto:
-    width = len(columns.get_feature_names_out())
+def estimator_graph(estimator: Any, width: int, classification: bool) -> onnx.ModelProto:
+    """Return a fitted estimator as a graph from ``X``, (n, width), to its output; the last output
+    is the one of numbers."""
     estimator = _with_float32_thresholds(estimator)
     last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
-    options = {id(last): {"zipmap": False}} if signature.task.is_classification else None
+    options = {id(last): {"zipmap": False}} if classification else None
     return to_onnx(
         estimator,
         initial_types=[("X", FloatTensorType([None, width]))],

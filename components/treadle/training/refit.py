@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from treadle import bundle, prepared
+from treadle import bundle, prepared, segments
 from treadle.encoding import NULL_CATEGORY
+from treadle.errors import ModelError
 from treadle.records import Parity, Recipe, Signature, Trial
 from treadle.search import UNITS
 from treadle.signature import arrays
 from treadle.training import candidate, families, mlmodel, onnx_export
 from treadle.training.families import Objective
+from treadle.training.segments import Segmented
 from treadle.transformers import build_transformer
 
 PARITY_ROWS = 2_000
@@ -42,8 +44,10 @@ def write_bundle(
     signature: Signature,
     directory: Path,
     out: Path,
+    segmented: Segmented | None = None,
 ) -> Parity:
-    """Write the bundle of a fitted pipeline to ``out``; ONNX if it is equal, else skops."""
+    """Write the bundle of a fitted pipeline to ``out``: ONNX if it is equal, else skops; with the
+    models of segments, if there are any. Raises ModelError where those can't be."""
     out.mkdir(parents=True, exist_ok=True)
     (out / bundle.ONNX).write_bytes(onnx_export.export(pipeline, signature))
     signature.write(out / bundle.SIGNATURE)
@@ -56,15 +60,19 @@ def write_bundle(
 
         (out / bundle.ONNX).unlink()
         sio.dump(pipeline, out / bundle.SKOPS)
-    (out / bundle.MLMODEL).write_text(
-        mlmodel.render(signature, _why_native(parity)), encoding="utf-8"
-    )
+    if segmented:
+        _write_segments(segmented, pipeline, signature, parity, out)
+    why = _why_native(parity, segmented)
+    (out / bundle.MLMODEL).write_text(mlmodel.render(signature, why), encoding="utf-8")
     _write_golden(out, probes, signature)
     return parity
 
 
-def _why_native(parity: Parity) -> str | None:
+def _why_native(parity: Parity, segmented: Segmented | None) -> str | None:
     """Say why the bundle has no graph, if it has none."""
+    if segmented:
+        columns = " and ".join(segmented.index.columns)
+        return f"it holds a model for each {columns}, and Python chooses among their graphs"
     if parity.passed:
         return None
     labels = parity.equal_labels
@@ -74,6 +82,26 @@ def _why_native(parity: Parity) -> str | None:
         f"{parity.largest_difference:.3g} (allowed: {parity.tolerance:.3g}){wrong}; it runs in "
         "Python with scikit-learn alone"
     )
+
+
+def _write_segments(
+    segmented: Segmented, pipeline: Pipeline, signature: Signature, parity: Parity, out: Path
+) -> None:
+    """Put the pooled graph and those of the segments into one file."""
+    if not parity.passed:
+        raise ModelError(
+            "training.segments needs a pooled model that ONNX can run as scikit-learn does, and "
+            f"answers differ by {parity.largest_difference:.3g}: leave segments out, or name other "
+            "training.families"
+        )
+    pooled = out / bundle.ONNX
+    graphs = {
+        **segmented.graphs,
+        segments.POOLED: pooled.read_bytes(),
+        segments.MATRIX: onnx_export.export_transformer(pipeline["transformer"], signature),
+    }
+    segments.write(out / bundle.SEGMENTS, segmented.index, graphs)
+    pooled.unlink()
 
 
 def probe_rows(columns: pd.DataFrame, signature: Signature) -> pd.DataFrame:

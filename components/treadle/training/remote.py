@@ -19,7 +19,7 @@ from treadle.errors import EnvironmentFault
 from treadle.ports import ObjectStore
 from treadle.prepared import RECIPE, SIGNATURE, SPLIT
 from treadle.progress import say
-from treadle.records import ClusterTask, SearchResult, Trial
+from treadle.records import Candidate, ClusterTask, SearchResult, Trial
 from treadle.search import SearchCluster, SearchProblem
 from treadle.spec import TrainingOptions
 
@@ -32,10 +32,14 @@ def submit(
     options: TrainingOptions,
     cluster: SearchCluster,
     store: ObjectStore,
+    start_from: Candidate | None = None,
 ) -> tuple[list[Trial], list[str]]:
     """Run a search on a cluster; return its trials and notes."""
     task = ClusterTask(
-        model=model, options=options.model_dump_json(), versions=own_versions() | cluster.versions()
+        model=model,
+        options=options.model_dump_json(),
+        versions=own_versions() | cluster.versions(),
+        start_from=start_from,
     )
     prefix = f"searches/{problem.name}"
     if not store.exists(f"{prefix}/result.json"):

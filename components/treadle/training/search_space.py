@@ -68,6 +68,15 @@ def space_of(family: Family, narrowed: Mapping[str, Narrowed]) -> Space:
     return Space(dimensions, first)
 
 
+def within(space: Space, parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """Return the point of a space that is nearest to some parameters; what they leave out is as in
+    its first point."""
+    return {
+        name: _nearest(parameters.get(name, space.first[name]), dimension)
+        for name, dimension in space.dimensions.items()
+    }
+
+
 def _narrow(dimension: Dimension, wanted: Narrowed, where: str) -> Dimension:
     if isinstance(wanted, Interval):
         if isinstance(dimension, Choice):

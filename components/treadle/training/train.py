@@ -2,11 +2,13 @@
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,12 +18,26 @@ from treadle.halving import Crew, Halving
 from treadle.ledger import Ledger
 from treadle.metrics import measure
 from treadle.ports import ObjectStore
-from treadle.records import How, Parity, Recipe, Signature, Task, Training, Trial
+from treadle.records import (
+    Candidate,
+    How,
+    Kind,
+    Parameter,
+    Parity,
+    Recipe,
+    Signature,
+    Task,
+    Training,
+    Trial,
+)
 from treadle.search import Proposer, SearchCluster, SearchProblem
 from treadle.spec import Direction, Family, TrainingOptions
-from treadle.training import candidate, remote, tuning
+from treadle.training import candidate, remote, sampling, tuning
 from treadle.training.families import Objective
-from treadle.training.search_space import space_of
+from treadle.training.search_space import Space, space_of, within
+
+if TYPE_CHECKING:
+    from treadle.training.segments import Spread
 
 AT_ONCE = frozenset({Family.LINEAR, Family.MLP})
 PATIENCE_S = 60.0
@@ -29,27 +45,54 @@ PATIENCE_S = 60.0
 Searched = tuple[list[Trial], list[str]]
 
 
+@dataclass(frozen=True)
+class Means:
+    """What training may use: who proposes candidates and who grows them, a cluster if there is one,
+    the object store, and this machine's cores and memory (None: don't ask)."""
+
+    propose: Callable[[SearchProblem], Proposer]
+    crew: Crew
+    cluster: SearchCluster | None
+    spread: "Spread"
+    store: ObjectStore
+    cores: int
+    free_bytes: int | None = None
+
+
 def run(
     model: str,
     directory: Path,
     options: TrainingOptions,
-    propose: Callable[[SearchProblem], Proposer],
-    crew: Crew,
-    cluster: SearchCluster | None,
-    store: ObjectStore,
+    means: Means,
     out: Path,
-    cores: int,
+    start_from: Candidate | None = None,
 ) -> tuple[Training, Parity]:
-    """Train on the prepared ``directory`` and write the bundle to ``out``."""
-    problem, objective = pose(model, directory, options)
+    """Train on the prepared ``directory`` and write the bundle to ``out``; ``start_from`` is tried
+    first. Rows are drawn where fitting all of them takes more memory than there is."""
+    with sampling.fitting(directory, options, means.free_bytes, means.cores) as (chosen, drawn):
+        return _run(model, chosen, options, means, out, start_from, drawn)
+
+
+def _run(
+    model: str,
+    directory: Path,
+    options: TrainingOptions,
+    means: Means,
+    out: Path,
+    start_from: Candidate | None,
+    drawn: list[str],
+) -> tuple[Training, Parity]:
+    problem, objective = pose(model, directory, options, start_from)
     # What the refit needs takes seconds to import, which the search has to spare.
     preload = Thread(target=import_module, args=("treadle.training.refit",), daemon=True)
     preload.start()
     started = time.monotonic()
-    if cluster:
-        trials, notes = remote.submit(problem, model, options, cluster, store)
+    if means.cluster:
+        trials, notes = remote.submit(
+            problem, model, options, means.cluster, means.store, start_from
+        )
     else:
-        trials, notes = search(problem, propose, crew, store, cores)
+        trials, notes = search(problem, means.propose, means.crew, means.store, means.cores)
     searched = time.monotonic() - started
     best = choose(trials)
     preload.join()
@@ -58,24 +101,36 @@ def run(
     started = time.monotonic()
     rows = prepared.load_training(directory)
     signature = Signature.read(directory / prepared.SIGNATURE)
-    pipeline = refit.fit(best, directory, rows, objective, cores)
+    pipeline = refit.fit(best, directory, rows, objective, means.cores)
+    refitted = time.monotonic() - started
+    segmented = None
+    if options.segments:
+        from treadle.training import segments
+
+        pooled = segments.Pooled(problem, objective, trials, best, rows, pipeline)
+        segmented = segments.fit(pooled, options, means.spread, means.store, means.cores)
     training = Training(
         metric=problem.metric,
         higher_is_better=problem.higher_is_better,
         trials=trials,
         best=best,
         search_seconds=searched,
-        refit_seconds=time.monotonic() - started,
+        refit_seconds=refitted,
         fit_rows=len(rows.columns),
-        notes=notes,
+        notes=drawn + notes,
+        segments=segmented.index if segmented else None,
     )
-    parity = refit.write_bundle(pipeline, rows, signature, directory, out)
-    remote.clear(problem.name, store)
+    parity = refit.write_bundle(pipeline, rows, signature, directory, out, segmented)
+    remote.clear(problem.name, means.store)
     return training, parity
 
 
 def pose(
-    model: str, directory: Path, options: TrainingOptions, name: str | None = None
+    model: str,
+    directory: Path,
+    options: TrainingOptions,
+    start_from: Candidate | None = None,
+    name: str | None = None,
 ) -> tuple[SearchProblem, Objective]:
     """Return the problem that the prepared rows and the spec pose, under a name that follows from
     them unless one is given. Raises SpecError where they don't fit each other."""
@@ -94,13 +149,14 @@ def pose(
         balanced=options.balance_classes,
         monotonic=_monotonic(options, directory),
     )
+    check_segments(signature, options.segments)
     spaces = {f: space_of(f, options.spaces.get(f, {})) for f in options.families}
     problem = SearchProblem(
-        name=name or _name(model, directory, options),
+        name=name or _name(model, directory, options, start_from),
         metric=wanted.name,
         higher_is_better=wanted.higher_is_better,
         spaces={family.value: space.dimensions for family, space in spaces.items()},
-        first=[(family.value, space.first) for family, space in spaces.items()],
+        first=_first(spaces, start_from),
         at_once=frozenset(family.value for family in AT_ONCE),
         make_grow=partial(candidate.make_grow, objective),
         data=directory,
@@ -112,9 +168,25 @@ def pose(
     return problem, objective
 
 
-def _name(model: str, directory: Path, options: TrainingOptions) -> str:
+def _first(
+    spaces: dict[Family, Space], start_from: Candidate | None
+) -> list[tuple[str, dict[str, Parameter]]]:
+    """Return what is tried before any is drawn: ``start_from``, as far as the spaces reach, and
+    each family's good guess."""
+    first = [(family.value, space.first) for family, space in spaces.items()]
+    if start_from and start_from.family in spaces:
+        warm = within(spaces[Family(start_from.family)], start_from.parameters)
+        first = [(start_from.family, warm), *(one for one in first if one[1] != warm)]
+    return first
+
+
+def _name(
+    model: str, directory: Path, options: TrainingOptions, start_from: Candidate | None
+) -> str:
     """Return a name under which an interrupted search is found again: same data, same options."""
     whole = f"{prepared.digest(directory)}\0{options.model_dump_json()}"
+    if start_from:
+        whole += f"\0{start_from.model_dump_json()}"
     return f"{model}-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
 
 
@@ -129,6 +201,22 @@ def search(
     halving = Halving(problem, propose(problem), Ledger(store, problem.name))
     tuning.lead(halving, crew, cores)
     return halving.trials(), halving.notes
+
+
+def check_segments(signature: Signature, names: Sequence[str]) -> None:
+    """Raise SpecError for a column that can't part the rows."""
+    of = {feature.name: feature for feature in signature.features}
+    for name in names:
+        if name not in of:
+            raise SpecError(
+                f"training.segments: {name!r} is no feature of this model{nearest(name, of)}"
+            )
+        if of[name].kind is not Kind.CATEGORY or of[name].tokens:
+            kind = "text" if of[name].tokens else of[name].kind.value
+            raise SpecError(
+                f"training.segments: {name!r} is a {kind}, and segments are categories; to take "
+                f"its values as such, say validation: {{columns: {{{name}: {{kind: category}}}}}}"
+            )
 
 
 def _monotonic(options: TrainingOptions, directory: Path) -> tuple[int, ...]:
