@@ -172,6 +172,7 @@ class Evaluation(Record):
     baseline: list[Metric]
     champion: list[Metric] = Field(default_factory=list)
     champion_version: int | None = None
+    champion_digest: str | None = None
     against_nothing: Comparison
     against_champion: Comparison | None = None
     slices: list[Slice]

@@ -33,6 +33,13 @@ def seaweedfs() -> Iterator[S3Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a running MLflow server."""
+    with mlflow_server(tmp_path_factory.mktemp("server")) as url:
+        yield url
+
+
 @pytest.fixture(scope="session", params=["read directly", "mlflow's client", "mlflow server"])
 def registry(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -43,8 +50,7 @@ def registry(
     elif request.param == "mlflow's client":
         yield MlflowRegistry(f"sqlite:///{directory}/mlflow.db", (directory / "a").as_uri())
     else:
-        with mlflow_server(directory) as url:
-            yield MlflowRegistry(url)
+        yield MlflowRegistry(request.getfixturevalue("server"))
 
 
 @pytest.fixture

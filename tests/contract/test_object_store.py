@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mounts import linux_root, mount, mounted_tmpfs
 from seaweed import S3Server
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.adapters.s3 import S3Store, parse_endpoint
@@ -29,9 +30,6 @@ from treadle.ports import ObjectStore
 BUCKET = "contract"
 BIG = os.urandom(1 << 20) * 6 + b"and an uneven rest"  # over the 5 MiB of one part
 
-linux_root = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0, reason="only root on Linux may mount a tmpfs"
-)
 each_example_is_cheap = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -651,23 +649,6 @@ def test_settings_that_can_not_be_right_are_refused(
 def no_parts(store: DirectoryStore) -> bool:
     aside = Path(unquote(urlsplit(store.uri("x")).path)).parent / ".tmp"
     return not aside.exists() or not list(aside.iterdir())
-
-
-def mount(*arguments: str) -> None:
-    subprocess.run(["mount", *arguments], check=True, capture_output=True)
-
-
-@contextmanager
-def mounted_tmpfs(place: Path, options: str) -> Iterator[Path]:
-    place.mkdir()
-    try:
-        mount("-t", "tmpfs", "-o", options, "tmpfs", str(place))
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"this machine lets nobody mount a tmpfs: {error}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
 
 
 @contextmanager

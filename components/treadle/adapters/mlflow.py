@@ -31,6 +31,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # Its client would try for four minutes. This is 15 s, in which a server that was restarted is back.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+# One that takes a request and never answers: by itself its client waits two minutes each time.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 RECORD = "treadle.record"
 # MLflow's own word for a run under another.
 PARENT = "mlflow.parentRunId"

@@ -61,6 +61,7 @@ def evaluate(
         baseline=found.metrics["baseline"],
         champion=found.metrics.get("champion", []),
         champion_version=rival.version if rival else None,
+        champion_digest=champion[1].digest if champion else None,
         against_nothing=found.comparisons["baseline"],
         against_champion=found.comparisons.get("champion"),
         slices=given,

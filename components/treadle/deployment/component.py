@@ -33,11 +33,13 @@ def deploy_model(
         from treadle.evaluation import Evaluation
         from treadle.records import Rollout
 
+        found = Evaluation.read(evaluation.path)
         registry, store = runtime.registry(), runtime.object_store()
         try:
             done = rollouts.run(
                 runtime.version(model, version),
-                Evaluation.read(evaluation.path).decision,
+                found.decision,
+                found.champion_digest,
                 runtime.bundle,
                 registry,
                 runtime.serving,

@@ -107,13 +107,25 @@ def rollback(name: str, registry: Registry, fetch: Fetch, who: str, why: str) ->
 
 
 def change(
-    registry: Registry, name: str, kind: ChangeKind, to: ModelVersion | None, who: str, why: str
+    registry: Registry,
+    name: str,
+    kind: ChangeKind,
+    former: ModelVersion | None,
+    to: ModelVersion | None,
+    who: str,
+    why: str,
 ) -> Change | None:
-    """Make ``to`` the champion (None: there is none then); None where it is already."""
+    """Make ``to`` the champion in place of ``former`` (None: there is none); None where it is
+    already. Raises Overtaken where the champion is another than ``former`` by now."""
     history = settled(registry, name, who)
     current = history[-1].to_version if history else None
     if current == (to and to.version):
         return None
+    if current != (former and former.version):
+        raise Overtaken(
+            f"the champion of {name} was changed by {history[-1].who} meanwhile: it is version "
+            f"{current or 'none'} now. Nothing else was changed"
+        )
     return _write(registry, name, history, kind, to, who, why)
 
 

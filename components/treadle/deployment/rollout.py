@@ -3,14 +3,14 @@
 import json
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Protocol
 
 from treadle.answers import same_answer
 from treadle.bundle import Bundle
 from treadle.deployment import promotion
 from treadle.deployment.promotion import CHALLENGER, CHAMPION, Fetch
-from treadle.errors import ModelError, TreadleError
+from treadle.errors import ModelError, Overtaken, TreadleError
 from treadle.ports import Registry
 from treadle.records import ChangeKind, Decision, ModelVersion, Rollout
 
@@ -39,6 +39,7 @@ Serving = Callable[[], AbstractContextManager[Server]]
 def run(
     version: ModelVersion,
     decision: Decision,
+    beaten: str | None,
     fetch: Fetch,
     registry: Registry,
     serving: Serving,
@@ -46,7 +47,9 @@ def run(
     """Roll a version out, if the gate said yes just now; otherwise it becomes the challenger.
 
     The decision that was registered with the version may be older: a version that is trained a
-    second time meets another champion.
+    second time meets another champion. ``beaten`` is the digest of the champion that the gate held
+    it against, None where there was none: where another is the champion by now, nobody knows
+    whether this version is better, and it becomes the challenger too.
     """
     if not decision.passed:
         return _challenge(version, decision.reasons, registry)
@@ -54,18 +57,35 @@ def run(
     bundle.prove()
     former = registry.aliased(version.name, CHAMPION)
     is_champion = former is not None and former.version == version.version
+    if former is not None and not is_champion and former.digest != beaten:
+        return _unknown(version, former, decision, registry)
     if promotion.needs_approval(version) and not is_champion:
         return _wait(version, decision, registry)
     who, why = f"run {version.lineage.run_id}", decision.reasons[-1]
-    promotion.change(registry, version.name, ChangeKind.PROMOTED, version, who, why)
+    promotion.change(registry, version.name, ChangeKind.PROMOTED, former, version, who, why)
     try:
         with serving() as server:
             return _prove(version, decision, bundle, server)
     except BaseException as error:
         # Whatever went wrong, an interruption included: the former champion serves on.
         why = f"it couldn't be served: {error or type(error).__name__}"[:MOST_WORDS]
-        promotion.change(registry, version.name, ChangeKind.ROLLED_BACK, former, who, why)
+        # Unless somebody has made another one the champion meanwhile: then that serves on.
+        with suppress(Overtaken):
+            promotion.change(
+                registry, version.name, ChangeKind.ROLLED_BACK, version, former, who, why
+            )
         raise
+
+
+def _unknown(
+    version: ModelVersion, former: ModelVersion, decision: Decision, registry: Registry
+) -> Rollout:
+    """Keep a version that was held against another champion than there is now."""
+    words = (
+        f"but version {former.version} has become the champion since the gate looked, so it isn't "
+        "known which is better: run it again, and they are held against each other"
+    )
+    return _challenge(version, [*decision.reasons, words], registry)
 
 
 def _challenge(version: ModelVersion, reasons: list[str], registry: Registry) -> Rollout:

@@ -77,9 +77,7 @@ def run(
             packages=lineage.packages(),
             environment=lineage.lock(store),
             image=image,
-            champion=next(
-                (v.digest for v in former if v.version == evaluation.champion_version), None
-            ),
+            champion=evaluation.champion_digest,
             who=lineage.who(),
             pages=lineage.pages(pages, store),
         ),
