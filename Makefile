@@ -54,8 +54,10 @@ bench-main: .venv/installed ## Measure the main job on a fresh clone against its
 	$(BIN)/python benchmarks/main_job.py
 
 .PHONY: bench-registry
-bench-registry: .venv/installed ## Measure the registry at 10,000 models beside MLflow's client
+bench-registry: .venv/installed ## Measure analysis, and the registry at 10,000 models, beside their peers
 	$(BIN)/python benchmarks/registry.py
+	$(BIN)/python benchmarks/analysis.py
+
 .PHONY: bench-serving
 bench-serving: .venv/installed ## Measure the model server beside its peers
 	$(BIN)/python benchmarks/serving.py $(ARGUMENTS)

@@ -23,7 +23,10 @@ from typing import Any
 
 from results import keep
 
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from registries import stored_bundle
 from treadle.adapters import mlflow_database, mlflow_tables
+from treadle.adapters.filesystem import DirectoryStore
 from treadle.adapters.mlflow_sqlite import SqliteMlflowRegistry
 from treadle.records import (
     Bound,
@@ -48,6 +51,7 @@ LIMITS = {
     "search by metric, ms": 200.0,
     "lineage of a snapshot, ms": 200.0,
     "treadle models, s": 1.5,
+    "treadle rollback, s": 5.0,
 }
 
 
@@ -119,7 +123,7 @@ def fill(home: Path, models: int) -> None:
             for version in range(1, VERSIONS + 1):
                 new = version_of(number, version)
                 mlflow_tables.insert_run(connection, new.digest, new, "file:///nowhere", 1)
-                mlflow_tables.insert_version(connection, new.digest, new, 1_790_000_000_000)
+                mlflow_tables.insert_version(connection, new.digest, new, 1_790_000_000_000, None)
             row = {"alias": "champion", "version": 2, "name": name, "workspace": "default"}
             mlflow_tables.insert(connection, "registered_model_aliases", row)
     connection.close()
@@ -169,9 +173,28 @@ def measure(home: Path, models: int) -> tuple[dict[str, float], dict[str, float]
     assert all(mine > 0 for mine, _ in same), same
     figures = {what: 1000 * median_s(work) for what, work in ours.items()}
     peer = {what: 1000 * median_s(work) for what, work in theirs.items()}
-    figures["treadle models, s"] = median_s(lambda: command(home), times=7)
+    figures["treadle models, s"] = median_s(lambda: treadle(home, "models"), times=7)
     peer["treadle models, s"] = median_s(lambda: their_command(home), times=3)
+    figures["treadle rollback, s"] = rollback_s(home, registry)
     return figures, peer
+
+
+def rollback_s(home: Path, registry: SqliteMlflowRegistry, times: int = 3) -> float:
+    """Return the median time of ``treadle rollback``, its bundle proved and the change written."""
+    store = DirectoryStore(home / "objects")
+    for slope in (1.0, 2.0):
+        new = version_of(0, 1)
+        bundle = stored_bundle(home / f"bundle-{slope}", store, slope)
+        fields = {"name": "rolled", "digest": bundle.digest, "signature": bundle.signature}
+        registry.register(new.model_copy(update=fields), {})
+    taken = []
+    for _ in range(times):
+        for number in ("1", "2"):
+            treadle(home, "promote", "rolled", number)
+        started = time.perf_counter()
+        treadle(home, "rollback", "rolled")
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
 
 
 def _pairs(
@@ -191,11 +214,11 @@ def median_s(work: Callable[[], object], times: int = 25) -> float:
     return statistics.median(taken)
 
 
-def command(home: Path) -> None:
-    """Run ``treadle models``."""
-    treadle = str(Path(sys.executable).with_name("treadle"))
+def treadle(home: Path, *arguments: str) -> None:
+    """Run a command."""
+    program = str(Path(sys.executable).with_name("treadle"))
     plain = {k: v for k, v in os.environ.items() if not k.startswith("TREADLE_")}
-    subprocess.run([treadle, "models", "--home", str(home)], check=True, capture_output=True,
+    subprocess.run([program, *arguments, "--home", str(home)], check=True, capture_output=True,
                    env=plain)  # fmt: skip
 
 

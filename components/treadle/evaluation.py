@@ -55,8 +55,9 @@ class Importance(Record):
 
 class Dependence(Record):
     """How the model's output goes with a feature, all others as they are: the mean over rows at
-    each place, and between what the middle half of them lies. Places are numbers, epoch seconds of
-    a time, or the words of a category."""
+    each place, and between what the middle half of them lies, each row taken to the same level: the
+    wider, the more it depends on other features where this one goes. Places are numbers, epoch
+    seconds of a time, or the words of a category."""
 
     feature: str
     kind: str

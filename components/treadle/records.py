@@ -482,6 +482,8 @@ class Lineage(Record):
         default=None, description="key of the whole environment's lock in the object store"
     )
     image: str | None = Field(default=None, description="the container image it was made in")
+    dataset: str | None = Field(default=None, description="name of the dataset, and its version")
+    dataset_version: int | None = None
     champion: str | None = Field(
         default=None, description="digest of the champion of then, whose schema was enforced"
     )

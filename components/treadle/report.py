@@ -24,7 +24,8 @@ _STYLE = """
 @media(prefers-color-scheme:dark){:root{--ink:#e6e9ec;--soft:#9aa5af;--line:#353c44;--page:#14181c;
 --card:#1c2228;--good:#4cc38a;--bad:#ff8a80;--warn:#e0b050;--mark:#7fa8ea}}
 *{box-sizing:border-box}body{margin:0 auto;padding:1.2rem;max-width:64rem;background:var(--page);
-color:var(--ink);font:16px/1.5 system-ui,sans-serif}h1{font-size:1.7rem;margin:.2em 0}
+color:var(--ink);font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}table{
+overflow-wrap:normal}h1{font-size:1.7rem;margin:.2em 0}
 h2{font-size:1.25rem;margin:2em 0 .4em;padding-top:.6em;border-top:1px solid var(--line)}
 h3{font-size:1.02rem;margin:1.4em 0 .3em}p{margin:.5em 0}.soft{color:var(--soft)}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;min-width:24rem}

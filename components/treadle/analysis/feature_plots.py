@@ -11,6 +11,8 @@ from treadle.evaluation import Dependence, Evaluation, Explained
 from treadle.records import Kind, Signature
 
 MOST_BARS = 12
+# A part whose standard error is so small a share of the largest is one of float32's rounding.
+_EXACT = 1e-5
 
 
 def importances(found: Evaluation) -> str:
@@ -58,7 +60,8 @@ def _dependence(found: Dependence, shown: str, number: int) -> str:
     return report.figure(
         drawing,
         f"dependence-{number}",
-        f"{found.feature}: the mean over rows, and where the middle half of them lies.",
+        f"{found.feature}: the mean over rows. The wider the band, the more it depends on other "
+        "columns.",
     )
 
 
@@ -74,7 +77,8 @@ def _explained(found: Explained, number: int) -> str:
     plots.bars(axes, names, [p.adds for p in found.parts], [0.0] * len(names))
     axes.axvline(0, color=plots.GREY, linewidth=0.8)
     axes.set(xlabel="adds to the answer")
-    exact = "exact" if not found.error else f"± {report.number(found.error)}"
+    largest = max((abs(p.adds) for p in found.parts), default=0.0)
+    exact = "exact" if found.error <= _EXACT * largest else f"± {report.number(found.error)}"
     return report.figure(
         drawing,
         f"explanation-{number}",

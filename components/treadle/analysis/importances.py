@@ -84,12 +84,16 @@ def _dependence(
     output = np.asarray(bundle.model.output(asked), dtype=np.float64)
     given: Vector = output if place is None else output[:, place]
     by_place = given.reshape(len(places), rows)
-    low, high = np.quantile(by_place, [0.25, 0.75], axis=1)
+    mean = by_place.mean(axis=1)
+    # Each row's own level is taken out: what is left is how much rows differ in where it goes
+    # (centred individual expectations, Goldstein et al. 2015).
+    apart = by_place - by_place.mean(axis=0) + mean.mean()
+    low, high = np.quantile(apart, [0.25, 0.75], axis=1)
     return Dependence(
         feature=feature.name,
         kind=feature.kind.value,
         places=[str(p) if feature.kind is Kind.CATEGORY else float(p) for p in places],
-        mean=by_place.mean(axis=1).tolist(),
+        mean=mean.tolist(),
         low=low.tolist(),
         high=high.tolist(),
     )

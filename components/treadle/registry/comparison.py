@@ -46,6 +46,8 @@ def _facts(version: ModelVersion) -> dict[str, str]:
            for name, value in origin.parameters.items()},
         "seed": str(origin.seed),
         "snapshot": f"{origin.snapshot.digest[:12]} ({origin.snapshot.rows:,} rows)",
+        **({"dataset": f"{origin.dataset} version {origin.dataset_version}"}
+           if origin.dataset_version else {}),
         "split": f"{split.by}, {split.train_rows:,} + {split.test_rows:,} rows",
         **_features(version.signature),
         "code": origin.code,

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
-from treadle import __version__
+from treadle import __version__, datasets
 from treadle.code import code_digest
 from treadle.ports import ObjectStore
+from treadle.records import Snapshot
 
 # What a prediction depends on; the whole environment is in the lock.
 PACKAGES = ("scikit-learn", "numpy", "pandas", "pyarrow", "onnx", "skl2onnx", "onnxruntime",
@@ -55,6 +56,13 @@ def packages() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def dataset_version(name: str, snapshot: Snapshot, store: ObjectStore) -> int | None:
+    """Return the number of the dataset's version that has the snapshot's rows, from 1; None where
+    there is none, as in a registry whose rows are kept elsewhere."""
+    digests = [version.digest for version in datasets.versions(name, store)]
+    return digests.index(snapshot.digest) + 1 if snapshot.digest in digests else None
 
 
 def lock(store: ObjectStore) -> str:

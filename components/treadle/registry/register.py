@@ -54,6 +54,7 @@ def run(
     for version in former:
         if _is_same(version, bundle, snapshot, spec):
             return version
+    dataset = Spec.model_validate_json(spec).source.dataset or model
     new = NewVersion(
         name=model,
         semver=next_semver(former[0] if former else None, bundle.signature, snapshot, spec),
@@ -77,6 +78,8 @@ def run(
             packages=lineage.packages(),
             environment=lineage.lock(store),
             image=image,
+            dataset=dataset,
+            dataset_version=lineage.dataset_version(dataset, snapshot, store),
             champion=evaluation.champion_digest,
             who=lineage.who(),
             pages=lineage.pages(pages, store),
