@@ -422,6 +422,15 @@ class SegmentIndex(Record):
         return sum(segment.family is not None for segment in self.segments)
 
 
+class LearningPoint(Record):
+    """The winner's score when it is fitted on so many rows: on rows that it learned from, and on
+    those that it didn't."""
+
+    rows: int
+    learned: float
+    unseen: float
+
+
 class Training(Record):
     """The outcome of training: every trial, the winner and how it was refitted. Trials' scores are
     the metric with its sign turned so that higher is better."""
@@ -435,6 +444,7 @@ class Training(Record):
     fit_rows: int
     notes: list[str] = Field(default_factory=list)
     segments: SegmentIndex | None = None
+    learning: list[LearningPoint] = Field(default_factory=list)
 
     def value(self, score: float) -> float:
         """Turn a score back into the metric's value."""

@@ -462,6 +462,12 @@ class TrainingOptions(Section):
     segment_trials: int = Field(
         default=4, ge=1, le=32, description="how many of the best candidates each segment tries"
     )
+    learning_curve_s: float = Field(
+        default=10,
+        ge=0,
+        allow_inf_nan=False,
+        description="seconds for learning whether more rows would help, at most; 0: not asked",
+    )
     seed: int = Field(default=0, ge=0, description="one seed for everything that is drawn")
 
     @model_validator(mode="after")

@@ -21,7 +21,9 @@ def render(training: Training, parity: Parity) -> str:
     return "".join(
         [
             _search(training),
-            _curves(training),
+            report.figures(
+                [_curves(training), *([_learning(training)] if len(training.learning) > 1 else [])]
+            ),
             trials.parameters(training),
             _trials(training),
             _parity(parity),
@@ -40,6 +42,27 @@ def _search(training: Training) -> str:
     faults = "".join(f"<li>trial {t.number}: {escape(t.fault or '')}</li>" for t in failed)
     notes = "".join(f"<li>{escape(note)}</li>" for note in training.notes)
     return words + (f"<ul>{faults}{notes}</ul>" if faults or notes else "")
+
+
+def _learning(training: Training) -> str:
+    """Return whether more rows would help."""
+    drawing = report.new_figure()
+    axes = drawing.subplots()
+    rows = [point.rows for point in training.learning]
+    for name, colour in (("unseen", BLUE), ("learned", ORANGE)):
+        values = [training.value(getattr(point, name)) for point in training.learning]
+        axes.plot(rows, values, "o-", color=colour, markersize=4, label=f"{name} rows")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(rows, [f"{n:,}" for n in rows], rotation=30, fontsize=8)
+    axes.minorticks_off()
+    axes.legend(fontsize=8)
+    axes.set(xlabel="rows learned from", ylabel=training.metric)
+    return report.figure(
+        drawing,
+        "learning-curve",
+        "The winner on more and more rows. Where the line of unseen rows still gets better at its "
+        "end, more rows would help; where both lines meet, another model might.",
+    )
 
 
 def _trials(training: Training) -> str:
@@ -82,7 +105,7 @@ def _parity(parity: Parity) -> str:
 
 def _curves(training: Training) -> str:
     """Return every trial's learning curve."""
-    drawing = report.new_figure(7, 3.2)
+    drawing = report.new_figure()
     axes = drawing.subplots()
     for trial in training.trials:
         if trial.curve:

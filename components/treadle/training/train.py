@@ -96,8 +96,11 @@ def _run(
     searched = time.monotonic() - started
     best = choose(trials)
     preload.join()
-    from treadle.training import refit
+    from treadle.training import learning_curve, refit
 
+    learning = learning_curve.points(
+        best, directory, objective, means.cores, options.learning_curve_s
+    )
     started = time.monotonic()
     rows = prepared.load_training(directory)
     signature = Signature.read(directory / prepared.SIGNATURE)
@@ -119,6 +122,7 @@ def _run(
         fit_rows=len(rows.columns),
         notes=drawn + notes,
         segments=segmented.index if segmented else None,
+        learning=learning,
     )
     parity = refit.write_bundle(pipeline, rows, signature, directory, out, segmented)
     remote.clear(problem.name, means.store)
