@@ -1,5 +1,8 @@
 """Promotion, rollback and history, as a person types them."""
 
+import io
+import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -90,3 +93,44 @@ def test_a_version_waits_for_a_person_where_the_spec_says_so(
     assert set(lineage["pages"]) == {"analysis.html", "validation.html"}
     for key in (lineage["environment"], *lineage["pages"].values()):
         assert (home / "objects" / key).stat().st_size > 100
+
+
+def test_a_version_is_carried_to_another_home_in_one_file(home: Path, tmp_path: Path) -> None:
+    archive, elsewhere = tmp_path / "wine.tar", tmp_path / "elsewhere"
+    packed = treadle("pack", "wine", "2", "-o", archive, "--json", home=home)
+    assert packed.code == 0, packed.err
+    arrived = treadle("unpack", archive, home=elsewhere)
+    assert arrived.code == 0, arrived.err
+    assert f"bundle {packed.json['digest']}" in arrived.out
+    assert treadle("promote", "wine", "1", home=elsewhere).code == 0
+    (model,) = treadle("models", "--json", home=elsewhere).json["models"]
+    assert model["champion"]["digest"] == packed.json["digest"]
+
+
+def test_what_is_no_archive_of_now_is_refused_and_changes_nothing(
+    home: Path, tmp_path: Path
+) -> None:
+    archive, newer = tmp_path / "wine.tar", tmp_path / "newer.tar"
+    assert treadle("pack", "wine", "1", "-o", archive, home=home).code == 0
+    with tarfile.open(archive) as ours, tarfile.open(newer, "w") as theirs:
+        for member in ours.getmembers():
+            content = ours.extractfile(member)
+            assert content is not None
+            raw = content.read()
+            if member.name == "treadle.json":
+                raw = json.dumps(json.loads(raw) | {"format": 99}).encode()
+                member.size = len(raw)
+            theirs.addfile(member, io.BytesIO(raw))
+    (tmp_path / "cut.tar").write_bytes(archive.read_bytes()[:2000])
+    elsewhere = tmp_path / "elsewhere"
+    for arguments, code, words in (
+        (("unpack", newer), 1, "has format 99, and this Treadle reads up to"),
+        (("unpack", tmp_path / "cut.tar"), 1, "cut.tar"),
+        (("unpack", tmp_path / "nowhere.tar"), 1, "nowhere.tar"),
+        (("pack", "wine", "1", "-o", tmp_path / "wine.zip"), 2, ".tar"),
+    ):
+        done = treadle(*arguments, home=home if arguments[0] == "pack" else elsewhere)
+        assert (done.code, done.out) == (code, ""), done.err
+        assert words in done.err, done.err
+        assert "Traceback" not in done.err
+    assert treadle("models", "--json", home=elsewhere).json["models"] == []
