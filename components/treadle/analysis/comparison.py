@@ -1,11 +1,11 @@
 """Hold models against each other on the same rows: each resample of the rows is given to all, so
 that what makes a row hard for all of them cancels out."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
 
 from treadle.analysis.examined import Examined
 from treadle.answers import Output
@@ -95,7 +95,7 @@ def chance(gain: float, error: float) -> float:
         return float("nan")
     if error == 0:
         return 0.5 if gain == 0 else float(gain < 0)
-    return float(ndtr(-gain / error))
+    return math.erfc(gain / error / math.sqrt(2)) / 2
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

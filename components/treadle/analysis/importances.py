@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
 
 from treadle.analysis.cells import MOST_VALUES
 from treadle.analysis.examined import Examined
@@ -18,6 +17,8 @@ from treadle.resampling import Vector
 
 ROWS = 5_000
 SHUFFLES = 4
+# Student's t at 97.5 % for the mean of so many shuffles.
+_STUDENT = 3.182446
 DEPENDENCE_ROWS = 500
 MOST_SHOWN = 6
 _PLACES = 16
@@ -39,7 +40,7 @@ def permuted(bundle: Bundle, seen: Examined, m: Measure, seed: int) -> list[Impo
                 for _ in range(SHUFFLES)
             ]
         )
-        half = float(stdtrit(SHUFFLES - 1, 0.975) * lost.std(ddof=1) / np.sqrt(SHUFFLES))
+        half = float(_STUDENT * lost.std(ddof=1) / np.sqrt(SHUFFLES))
         mean = float(lost.mean())
         found.append(Importance(feature=name, lost=mean, low=mean - half, high=mean + half))
     return sorted(found, key=lambda importance: -importance.lost)

@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
 
 from treadle import metrics
 from treadle.analysis import cells
 from treadle.analysis.cells import Cells
-from treadle.analysis.comparison import Against, compare_rows, holm
+from treadle.analysis.comparison import Against, chance, compare_rows, holm
 from treadle.analysis.examined import Examined
 from treadle.errors import DataError, nearest
 from treadle.evaluation import Search, Slice
@@ -189,8 +188,8 @@ def _tested(
     inside, inside_error = _mean(n, s, q)
     outside, outside_error = _mean(rows - n, losses.sum() - s, np.square(losses).sum() - q)
     error = np.sqrt(inside_error + outside_error)
-    z = np.divide(inside - outside, error, out=np.zeros_like(error), where=error > 0)
-    return list(zip(large.tolist(), n.astype(int).tolist(), inside.tolist(), ndtr(-z).tolist(),
+    by_chance = [chance(*gap) for gap in zip(inside - outside, error, strict=True)]
+    return list(zip(large.tolist(), n.astype(int).tolist(), inside.tolist(), by_chance,
                     strict=True))  # fmt: skip
 
 
