@@ -90,7 +90,7 @@ def test_a_version_waits_for_a_person_where_the_spec_says_so(
     assert "no former champion" in treadle("rollback", "wine", home=home).err
     lineage = treadle("models", "wine", "--json", home=home).json["versions"][0]["lineage"]
     assert lineage["who"]
-    assert set(lineage["pages"]) == {"analysis.html", "validation.html"}
+    assert set(lineage["pages"]) == {"analysis.html", "card.html", "validation.html"}
     for key in (lineage["environment"], *lineage["pages"].values()):
         assert (home / "objects" / key).stat().st_size > 100
 

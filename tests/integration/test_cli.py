@@ -145,4 +145,17 @@ def test_compile_writes_ir_with_the_spec_inside(wine: Finished, tmp_path: Path) 
 
 def test_the_pages_of_a_version_are_shown_in_mlflow(wine: Finished) -> None:
     found = list((wine.home / "mlflow-artifacts").rglob("*.html"))
-    assert {path.name for path in found} == {"analysis.html", "validation.html"}
+    assert {path.name for path in found} == {"analysis.html", "card.html", "validation.html"}
+    shown = {path.name for path in (wine.home / "mlflow-artifacts").rglob("figures/*.svg")}
+    assert {"calibration.svg", "importances.svg", "explanation-1.svg", "trials.svg"} <= shown
+
+
+def test_kubeflow_is_given_metrics_with_intervals_and_the_confusion_matrix(wine: Finished) -> None:
+    (written,) = (wine.home / "steps").rglob("analyse-model/executor_output.json")
+    artifacts = json.loads(written.read_text(encoding="utf-8"))["artifacts"]
+    given = {name: found["artifacts"][0].get("metadata", {}) for name, found in artifacts.items()}
+    metrics = given["metrics"]
+    assert metrics["log_loss_low"] <= metrics["log_loss"] <= metrics["log_loss_high"]
+    assert metrics["log_loss"] == wine.summary["metric"]["value"]
+    rows = [row["row"] for row in given["classes"]["confusionMatrix"]["rows"]]
+    assert [len(row) for row in rows] == [3, 3, 3]
