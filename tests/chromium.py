@@ -37,6 +37,11 @@ class Page:
                 assert "error" not in answer, answer
                 return answer["result"]
 
+    def size(self, width: int, height: int) -> None:
+        """Be a phone with a screen of that many pixels."""
+        self._ask("Emulation.setDeviceMetricsOverride", width=width, height=height,
+                  deviceScaleFactor=1, mobile=True)  # fmt: skip
+
     def open(self, url: str) -> None:
         """Go to an address."""
         self._ask("Page.navigate", url=url)

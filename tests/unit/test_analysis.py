@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from serving_fakes import write_bundle
 
+import chromium
 from treadle import report
 from treadle.analysis import calibration, fairness, importances, page, slices
 from treadle.analysis.comparison import chance, compare_rows, holm
@@ -361,6 +362,23 @@ def test_the_page_opens_with_the_reasons_and_needs_no_network(
     assert html.index(found.decision.reasons[0].split("'")[0]) < html.index("<table")
     assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", html.replace("xlink:", ""))
     assert "How fair it is by colour" in text
+
+
+@pytest.mark.skipif(chromium.CHROMIUM is None, reason="there is no Chromium here")
+def test_the_page_fits_a_phone(bundle: Bundle, evaluated: Evaluate, tmp_path: Path) -> None:
+    held_out = table()
+    found = evaluated(held_out, slices=["colour"], sensitive=["colour"])
+    reasons = [*found.decision.reasons, "of_a_column_with_a_long_name" * 10]
+    longer = found.decision.model_copy(update={"reasons": reasons})
+    html = page.render(
+        found.model_copy(update={"decision": longer}),
+        examine(bundle, held_out), TRAINING, PARITY, SPLIT,
+    )  # fmt: skip
+    (tmp_path / "page.html").write_text(html, encoding="utf-8")
+    with chromium.browser(tmp_path) as shown:
+        shown.size(390, 844)
+        shown.open((tmp_path / "page.html").as_uri())
+        assert shown.run("document.documentElement.scrollWidth") == 390
 
 
 def test_the_figures_of_a_page_stand_by_themselves(
