@@ -34,6 +34,10 @@ airgap: ## Build the cluster's images from package registries alone (AIRGAP=1 ma
 test: .venv/installed ## Run every test that this machine can run
 	$(BIN)/pytest -n logical --dist loadfile
 
+.PHONY: e2e
+e2e: .venv/installed ## Deploy on kind, and try a model's life and every fault there
+	$(BIN)/pytest tests/e2e
+
 .PHONY: lint
 lint: .venv/installed ## Check style, and who may import whom
 	$(BIN)/ruff format --check .
