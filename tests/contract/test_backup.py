@@ -64,6 +64,7 @@ def lived(
     promotion.rollback(MODEL, embedded, fetch, "bob", "zu viele Beschwerden")
     embedded.set_alias(MODEL, "challenger", 4)
     store.put_bytes("log/2026/rows.parquet", os.urandom(2_000_000))
+    store.put_bytes("searches/under-way/task.json", b"{}")
     return embedded
 
 
@@ -93,8 +94,9 @@ def test_everything_comes_back_under_its_own_number_with_its_history(
         ]
         assert registry.history(name) == lived.history(name)
     assert dict(registry.aliases()[MODEL]) == {"champion": 1, "challenger": 4}
-    assert sorted(there.keys()) == sorted(store.keys())
-    assert all(there.get_bytes(key) == store.get_bytes(key) for key in store.keys(""))
+    lasting = [key for key in store.keys("") if key != "searches/under-way/task.json"]
+    assert list(there.keys("")) == lasting
+    assert all(there.get_bytes(key) == store.get_bytes(key) for key in lasting)
     champion = registry.aliased(MODEL, "champion")
     assert champion is not None
     assert champion.source == there.uri(f"bundles/{champion.digest}")

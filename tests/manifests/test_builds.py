@@ -69,7 +69,7 @@ def test_pipelines_get_the_settings_that_the_rest_has(
     here = kind.named("ConfigMap", "treadle-settings")["data"]
     there = build.named("ConfigMap", "treadle-settings")["data"]
     assert there == {
-        key: re.sub(r"^http://(\w+):", r"http://\1.treadle.svc:", value)
+        key: re.sub(r"^http://([\w-]+):", r"http://\1.treadle.svc:", value)
         for key, value in here.items()
     }
 

@@ -189,6 +189,12 @@ def test_settings_name_services_that_are_there(overlay: Build) -> None:
         for service in overlay.of("Service")
         for port in service["spec"]["ports"]
     }
+    # KubeRay makes a Service for each cluster's head.
+    ports |= {
+        (f"{cluster['metadata']['name']}-head-svc", port["containerPort"])
+        for cluster in overlay.of("RayCluster")
+        for port in cluster["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["ports"]
+    }
     settings = overlay.named("ConfigMap", "treadle-settings")["data"]
     urls = [urlsplit(value) for value in settings.values() if value.startswith("http")]
     inside = [(url.hostname, url.port) for url in urls if "." not in (url.hostname or "")]

@@ -7,8 +7,8 @@ every object. It is restored into any registry and object store, of whatever kin
     backup.json.sig        its signature, where a key is set
 
 The registry is read first. Objects are put before a version names them and never changed, so all
-that a version names is among them, whatever happens while the backup is taken. What there is comes
-last: a file that was cut short has none.
+that a version names is among them, whatever happens while the backup is taken. Searches that are
+under way are left out. What there is comes last: a file that was cut short has none.
 """
 
 import hashlib
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 CONTENTS, SIGNED = "backup.json", "backup.json.sig"
 MODELS, OBJECTS = "models/", "objects/"
+# The state of searches that are under way: it goes when they end.
+PASSING = "searches/"
 
 
 class BackedUpModel(Record):
@@ -101,7 +103,8 @@ def backup(
             files[f"{MODELS}{name}.json"] = _add(tar, f"{MODELS}{name}.json", told)
         models = len(files)
         for key in store.keys(""):
-            files[OBJECTS + key] = _add(tar, OBJECTS + key, store.local(key))
+            if not key.startswith(PASSING):
+                files[OBJECTS + key] = _add(tar, OBJECTS + key, store.local(key))
         _check_bundles(digests, files)
         contents = BackupContents(
             format=FORMAT, taken_at=taken_at, code=lineage.code(), settings=dict(settings),
