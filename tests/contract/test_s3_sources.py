@@ -1,5 +1,7 @@
 """Tables in a bucket of a real S3 server."""
 
+import gzip
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -34,6 +36,30 @@ def bucket(seaweedfs: S3Server) -> S3Server:
         data = text.encode()
         client.put_object(BUCKET, key, BytesIO(data), len(data))
     return seaweedfs
+
+
+def zipped(text: str) -> bytes:
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("rows.csv", text)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [
+        ("rows.csv.zip", zipped),
+        ("rows.zip", zipped),
+        ("rows.csv.gz", lambda t: gzip.compress(t.encode())),
+    ],
+)
+def test_a_packed_file_is_unpacked(
+    name: str, pack: Callable[[str], bytes], bucket: S3Server, settings: Settings,
+    read: Callable[[str, Settings], pa.Table],
+) -> None:  # fmt: skip
+    data = pack("größe,n\n1,2\n")
+    bucket.client().put_object(BUCKET, f"packed/{name}", BytesIO(data), len(data))
+    assert read(f"s3://{BUCKET}/packed/{name}", settings).to_pylist() == [{"größe": 1, "n": 2}]
 
 
 @pytest.fixture

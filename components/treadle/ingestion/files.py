@@ -73,20 +73,21 @@ def _inside(folder: Path) -> list[Path]:
     return found
 
 
-def _by_ending(path: Path) -> Format | None:
-    return ENDINGS.get(text.inner_name(path).suffix.lower())
+def _by_ending(path: Path, name: Path | None = None) -> Format | None:
+    return ENDINGS.get(text.inner_name(path, name).suffix.lower())
 
 
-def format_of(path: Path, table: Table) -> Format:
-    """Return how a file is written: as the spec says, else by its ending."""
+def format_of(path: Path, name: Path, table: Table) -> Format:
+    """Return how the file at ``path`` is written: as the spec says, else by the ending of its
+    ``name``, which is another where it is a copy of a remote one."""
     if table.format is not None:
         return table.format
-    found = _by_ending(path)
+    found = _by_ending(path, name)
     if found is None:
         known = ", ".join(sorted(ENDINGS))
-        ending = text.inner_name(path).suffix or "nothing"
+        ending = text.inner_name(path, name).suffix or "nothing"
         raise DataError(
-            f"{path} ends in {ending}, which says no format I know ({known}): state it as "
+            f"{name} ends in {ending}, which says no format I know ({known}): state it as "
             "source.format"
         )
     return found

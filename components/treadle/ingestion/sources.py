@@ -115,7 +115,8 @@ def _reach(table: Table, outside: Outside | None) -> "Outside":
 
 
 def _read(paths: Sequence[Path], names: Sequence[Path], table: Table, scratch: Path) -> Rows:
-    formats = {files.format_of(name, table) for name in names}
+    pairs = zip(paths, names, strict=True)
+    formats = {files.format_of(path, name, table) for path, name in pairs}
     if len(formats) > 1:
         listed = " and ".join(sorted(formats))
         raise DataError(f"{table.path} names {listed} files: name those that make up the table")

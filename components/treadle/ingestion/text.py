@@ -162,15 +162,17 @@ def only_member(archive: zipfile.ZipFile, path: Path) -> str:
     return members[0]
 
 
-def inner_name(path: Path) -> Path:
-    """Return the name of what is packed in the file, by whose ending its format is known."""
-    if path.suffix.lower() == ".zip":
+def inner_name(path: Path, name: Path | None = None) -> Path:
+    """Return the name of what is packed in the file, by whose ending its format is known. ``name``
+    is the file's own, where the one at ``path`` is a copy."""
+    name = name or path
+    if name.suffix.lower() == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
                 return Path(only_member(archive, path))
         except zipfile.BadZipFile as error:
             raise _cant_unpack(path, error) from error
-    return path.with_suffix("") if path.suffix.lower() in _ENDINGS else path
+    return name.with_suffix("") if name.suffix.lower() in _ENDINGS else name
 
 
 @contextmanager
