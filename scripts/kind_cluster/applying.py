@@ -39,6 +39,7 @@ def apply_all(cluster: Cluster, images: Sequence[str], kfp: bool, path: str) -> 
     _kubectl(["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"], path)
     write_tagged(images, kfp, TAGGED)
     _apply(["-k", str(TAGGED)], path)
+    renew_ray(cluster)
 
 
 def _apply(what: Sequence[str], path: str) -> None:
@@ -66,6 +67,19 @@ def write_tagged(images: Sequence[str], kfp: bool, directory: Path) -> None:
         kustomization["patches"] = [{"target": KFP_PAGE, "patch": yaml.safe_dump(KFP_NODE_PORT)}]
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+
+
+def renew_ray(cluster: Cluster) -> None:
+    """Replace Ray's pods of another image. KubeRay makes new ones as the manifest says, and leaves
+    those that are there alone; but steps and Ray must run the same code."""
+    for ray in cluster.objects("RayCluster"):
+        wanted = ray["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["image"]
+        for pod in cluster.objects("Pod", f"ray.io/cluster={ray['metadata']['name']}"):
+            images = {container["image"] for container in pod["spec"]["containers"]}
+            if wanted not in images:
+                name = pod["metadata"]["name"]
+                say(f"replacing {name}: it runs another image than {wanted}")
+                cluster.delete("Pod", name)
 
 
 def make_secrets(cluster: Cluster) -> None:

@@ -9,7 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from kind_cluster import settings_file
+from fake_cluster import start_fake_cluster
+from kind_cluster import applying, settings_file
 from treadle.adapters.kubernetes import Cluster
 from treadle.config import Settings
 from treadle.errors import EnvironmentFault
@@ -56,3 +57,28 @@ def test_a_cluster_without_settings_is_said(tmp_path: Path) -> None:
 
     with pytest.raises(EnvironmentFault, match="namespace treadle has no settings"):
         settings_file.write_settings(cast(Cluster, Bare()), "x", False, tmp_path / "env")
+
+
+def test_rays_pods_of_another_image_are_replaced_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pod(name: str, image: str, ray: str = "ray") -> None:
+        containers = [{"name": "ray", "image": image}]
+        labels = {"ray.io/cluster": ray}
+        fake.add("Pod", name, metadata={"labels": labels}, spec={"containers": containers})
+
+    with start_fake_cluster() as fake:
+        template = {"spec": {"containers": [{"name": "ray-head", "image": "treadle-step:new"}]}}
+        head = {"headGroupSpec": {"template": template}}
+        fake.add("RayCluster", "ray", "apis/ray.io/v1", spec=head)
+        pod("ray-head-1", "treadle-step:old")
+        pod("ray-worker-1", "treadle-step:new")
+        pod("another", "treadle-step:old", ray="another")
+        place = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
+        monkeypatch.setattr(place, str(fake.kubeconfig(tmp_path / "config")))
+        cluster = Cluster.connect("kind-treadle")
+        assert cluster.address == fake.url
+        applying.renew_ray(cluster)
+        left = {path.rpartition("/")[2] for path in fake.objects if "/pods/" in path}
+    assert left == {"ray-worker-1", "another"}
+    assert "replacing ray-head-1" in capsys.readouterr().err
