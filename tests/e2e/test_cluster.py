@@ -40,7 +40,7 @@ def champion(cluster: Cluster) -> str:
 def test_the_service_answers_with_what_a_job_has_trained(cluster: Cluster, champion: str) -> None:
     answer = cluster.predict("flights", FLIGHT)
     assert answer["digest"] == champion
-    assert -60 < answer["predictions"][0] < 200
+    assert -60 < answer["predictions"][0]["prediction"] < 200
 
 
 def test_the_registry_on_the_cluster_knows_the_champion(cluster: Cluster, champion: str) -> None:
