@@ -64,6 +64,11 @@ class Page:
             f"never true: {script}; the page: {self.run('document.body.innerText')}"
         )
 
+    def keep_downloads(self, directory: Path) -> None:
+        """Put what is downloaded into a directory."""
+        directory.mkdir(exist_ok=True)
+        self._ask("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(directory))
+
     def close(self) -> None:
         """Let go of the page."""
         self._socket.close()

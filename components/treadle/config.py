@@ -27,6 +27,7 @@ _SCHEMES = {
     "mlflow_uri": ("http", "https", "sqlite", "postgresql", "mysql"),
     "server_url": ("http", "https"),
     "kfp_url": ("http", "https"),
+    "npm_registry": ("http", "https"),
     "ray_address": ("http", "https"),
 }
 
@@ -94,6 +95,9 @@ class Settings:
         "Ray on this machine; default: this machine, with Ray where it pays"
     )
     step_image: str | None = _setting("container image of the steps; default: by content")
+    npm_registry: str | None = _setting(
+        "npm registry that the browser's runtime comes from", default="https://registry.npmjs.org"
+    )
     kfp_url: str | None = _setting("Kubeflow Pipelines, as http(s)://host:port", secret=True)
     kube_context: str | None = _setting("context of the kubeconfig; default: its current one")
     namespace: str | None = _setting("namespace of jobs and runs", default="treadle")

@@ -255,6 +255,14 @@ def free_memory_bytes() -> int:
     return free
 
 
+def npm_package(name: str, version: str, integrity: str) -> Path:
+    """Return the archive of an npm package, from the cache under the home if it is there."""
+    from treadle.adapters import npm
+
+    registry = settings().npm_registry or ""
+    return npm.fetched(name, version, integrity, registry, settings().home / "cache" / "npm")
+
+
 def cores() -> int:
     """Return how many processors this process may use: a container's limit counts."""
     every = (

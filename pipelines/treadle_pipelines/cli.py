@@ -457,7 +457,7 @@ def doctor(home: Home = None, as_json: AsJson = False) -> None:
 @app.command()
 def export(
     name: ModelName,
-    to: Annotated[str, typer.Option("--to", help="Where it is to run: edge.")],
+    to: Annotated[str, typer.Option("--to", help="Where it is to run: bento, browser or edge.")],
     out: Annotated[Path, typer.Option("-o", help="The folder to write.")],
     version: Annotated[
         str | None, typer.Option(help="Its number, semantic version or digest. [the champion]")

@@ -17,7 +17,18 @@ from treadle.writing import folder_written_aside
 class Place(StrEnum):
     """Where a model can run, beside the model server."""
 
+    BENTO = "bento"
+    BROWSER = "browser"
     EDGE = "edge"
+
+
+_NEXT = {
+    Place.BENTO: "BENTOML_HOME={folder} bentoml serve {model}:latest, or bentoml containerize "
+    "{model}:latest",
+    Place.BROWSER: "python3 -m http.server --bind 127.0.0.1 --directory {folder} 8000, and open "
+    "http://127.0.0.1:8000",
+    Place.EDGE: "copy it to the device and run ./install there; its README.md says the rest",
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,8 @@ def run(name: str, to: str, words: str | None, out: Path) -> dict[str, Any]:
     place = _place(to)
     _check_folder(out)
     exported = _found(name, words)
-    _check_graph(exported, place)
+    if place is not Place.BENTO:  # it brings scikit-learn
+        _check_graph(exported, place)
     exported.bundle.prove()
     try:
         with folder_written_aside(out) as folder:
@@ -58,9 +70,13 @@ def _place(to: str) -> Place:
 
 
 def _writer(place: Place) -> Callable[[Exported, Path], None]:
-    from treadle_pipelines import export_edge
+    from treadle_pipelines import export_bento, export_browser, export_edge
 
-    return {Place.EDGE: export_edge.write}[place]
+    return {
+        Place.BENTO: export_bento.write,
+        Place.BROWSER: export_browser.write,
+        Place.EDGE: export_edge.write,
+    }[place]
 
 
 def _found(name: str, words: str | None) -> Exported:
@@ -101,8 +117,3 @@ def told(done: dict[str, Any]) -> str:
     words = (f"wrote {done['model']} version {done['version']} ({done['semver']}) to "
              f"{done['folder']} ({size:.1f} MiB)")  # fmt: skip
     return f"{words}\nnext: {_NEXT[Place(done['to'])].format(**done)}"
-
-
-_NEXT = {
-    Place.EDGE: "copy it to the device and run ./install there; its README.md says the rest",
-}

@@ -18,17 +18,22 @@ class DirectService(bentoml.Service[Any]):  # type: ignore[misc]
         """Return the application that a worker runs."""
         logs.configure()
         shipping = ShippingProcess()
-        app = App(runtime.settings(), runtime.registry(), runtime.object_store(), shipping)
-        return Front(app, shipping, super().to_asgi(is_main))
+        return Front(self.application(shipping), shipping, super().to_asgi(is_main))
+
+    def application(self, shipping: ShippingProcess) -> App:
+        """Return ours: every model in the registry."""
+        return App(runtime.settings(), runtime.registry(), runtime.object_store(), shipping)
 
 
-@bentoml.service(
-    name="treadle",
-    workers=1,
-    logging={"access": {"enabled": False}},
-    metrics={"enabled": False},
-    service_class=DirectService,
-)
+OPTIONS: dict[str, Any] = {
+    "name": "treadle",
+    "workers": 1,
+    "logging": {"access": {"enabled": False}},
+    "metrics": {"enabled": False},
+}
+
+
+@bentoml.service(service_class=DirectService, **OPTIONS)
 class Treadle:
     """Every champion in the registry."""
 

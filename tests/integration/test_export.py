@@ -71,7 +71,7 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_written(
     for arguments, code, words in (
         (("wnie", "--to", "edge", "-o", out), 1, "did you mean 'wine'?"),
         (("wine", "--to", "edge", "-o", out, "--version", "9"), 1, "wine has no version 9"),
-        (("wine", "--to", "egde", "-o", out), 2, "did you mean 'edge'?"),
+        (("wine", "--to", "browsr", "-o", out), 2, "did you mean 'browser'?"),
         (("wine", "--to", "moon", "-o", out), 2, "it must be one of"),
         (("wine", "--to", "edge"), 2, "'-o'"),
         (("wine", "-o", out), 2, "'--to'"),

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from treadle import lock
+from treadle_serving import bento
 
 ROOT = Path(__file__).parents[2]
 RUN, SERVER = ROOT / "requirements-run.lock", ROOT / "serving" / "requirements.lock"
@@ -30,6 +31,12 @@ def test_the_codes_digest_knows_what_the_images_install() -> None:
 def test_the_servers_image_has_the_versions_of_the_steps_image() -> None:
     assert pins(SERVER)
     assert pins(SERVER) <= pins(RUN)
+
+
+def test_a_bento_installs_what_the_servers_image_does() -> None:
+    lines = (ROOT / "serving" / "requirements.in").read_text("utf-8").splitlines()
+    asked = [line.partition(";")[0].strip() for line in lines if line[:1].isalpha()]
+    assert list(bento.REQUIREMENTS) == asked
 
 
 def test_the_servers_image_has_all_that_the_server_imports() -> None:
