@@ -43,7 +43,8 @@ def _write_texts(exported: Exported, folder: Path) -> None:
         "MODEL": version.name,
         "VERSION": f"{version.version} ({version.semver})",
         "DIGEST": version.digest,
-        "EXAMPLE": json.dumps(rows[-1], ensure_ascii=False),
+        # Between single quotes of a shell.
+        "EXAMPLE": json.dumps(rows[-1], ensure_ascii=False).replace("'", "'\\''"),
     }
     for source in Path(str(files(treadle_edge) / "folder")).iterdir():
         text = source.read_text(encoding="utf-8")

@@ -71,13 +71,9 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_written(
     for arguments, code, words in (
         (("wnie", "--to", "edge", "-o", out), 1, "did you mean 'wine'?"),
         (("wine", "--to", "edge", "-o", out, "--version", "9"), 1, "wine has no version 9"),
-        (("wine", "--to", "browsr", "-o", out), 2, "did you mean 'browser'?"),
-        (("wine", "--to", "moon", "-o", out), 2, "it must be one of"),
         (("wine", "--to", "edge"), 2, "'-o'"),
         (("wine", "-o", out), 2, "'--to'"),
         (("wine", "--to", "edge", "-o", full), 2, "isn't empty: name a new folder"),
-        (("wine", "--to", "edge", "-o", full / "mine"), 2, "is a file: name a folder"),
-        (("wine", "--to", "edge", "-o", tmp_path / "a/b"), 2, "there is no directory"),
     ):
         done = treadle("export", *arguments, home=wine.home)
         assert (done.code, done.out) == (code, ""), (arguments, done.err)
