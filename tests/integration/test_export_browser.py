@@ -177,7 +177,7 @@ def test_a_row_can_be_typed_and_faults_stand_beside_their_values(
     assert answer == golden["answers"][-1]["prediction"]
     page.run("document.querySelector('#form input').value = 'much'")
     page.run("document.querySelector('#form button').click()")
-    page.wait_for("document.querySelector('#answer .bad')")
+    page.wait_for("document.querySelector('#answer .bad') !== null")
     assert "'much' is not a number" in page.run("document.querySelector('.fault small').innerText")
     drop(page, "other.csv", "a,b\n1,2\n")
     assert "lacks columns that the model reads" in scored(page)
