@@ -37,7 +37,8 @@ _OPTIONAL_SECRET = ("server_api_key", "source_password")
 # The one step that signs, and no other, gets the key.
 _SIGNING = ("signing_key",)
 _NOT_FOR_STEPS = {
-    "home", "step_image", "kfp_url", "kube_context", "namespace", "server_memory_mib",
+    "home", "step_image", "kfp_url", "kube_context", "namespace", "npm_registry",
+    "server_memory_mib",
     "server_body_mib", "prediction_log_share", "shadow_share",
 }  # fmt: skip
 

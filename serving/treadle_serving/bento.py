@@ -7,9 +7,9 @@ from importlib.metadata import version
 
 # What the server imports, as serving/requirements.in has it.
 REQUIREMENTS = (
-    "bentoml", "certifi", "duckdb", "httptools", "minio", "mlflow-skinny", "numpy", "onnxruntime",
+    "bentoml", "certifi", "httptools", "minio", "mlflow-skinny", "numpy", "onnxruntime",
     "orjson", "pandas", "prometheus-client", "psutil", "pyarrow", "pydantic", "pyyaml",
-    "scikit-learn", "scipy", "skops", "starlette", "urllib3", "uvloop",
+    "scikit-learn", "scipy", "skops", "starlette", "urllib3", "uvicorn", "uvloop",
 )  # fmt: skip
 
 

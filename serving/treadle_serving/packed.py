@@ -7,6 +7,7 @@ bundles/<digest>/  its bundle, and the bundle's signature if it has one
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import bentoml
@@ -14,10 +15,11 @@ import bentoml
 from treadle import runtime
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.errors import RegistryError
-from treadle.records import Change, ModelVersion, NewVersion, Query
+from treadle.records import Change, ModelVersion, NewVersion, Query, Training
 from treadle_serving.app import App
 from treadle_serving.models import CHAMPION
 from treadle_serving.service import OPTIONS, DirectService
+from treadle_serving.shipping import ShippingProcess
 
 VERSION = "version.json"
 
@@ -59,7 +61,11 @@ class PackedRegistry:
         return []
 
     def register(
-        self, new: NewVersion, files: Mapping[str, Path], number: int | None = None
+        self,
+        new: NewVersion,
+        files: Mapping[str, Path],
+        number: int | None = None,
+        training: Training | None = None,
     ) -> ModelVersion:
         """Refuse."""
         raise _fixed()
@@ -84,14 +90,19 @@ def _fixed() -> RegistryError:
 def service(directory: Path) -> Any:
     """Return the BentoML service that answers with the version in ``directory``. It writes no
     prediction log: there is no object store."""
+    # Where answers wait to be counted, for the metrics of drift.
+    scratch = TemporaryDirectory(prefix="treadle-bento-")
 
     class Packed(DirectService):
         """A service whose application has one model."""
 
-        def application(self) -> App:
+        def application(self, shipping: ShippingProcess) -> App:
             """Return the application that a worker runs."""
-            settings = replace(runtime.settings(), prediction_log_share=0.0, shadow_share=0.0)
-            return App(settings, PackedRegistry(directory), DirectoryStore(directory))
+            settings = replace(
+                runtime.settings(), home=Path(scratch.name), prediction_log_share=0.0,
+                shadow_share=0.0,
+            )  # fmt: skip
+            return App(settings, PackedRegistry(directory), DirectoryStore(directory), shipping)
 
     class Treadle:
         """One model."""

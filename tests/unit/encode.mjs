@@ -10,10 +10,10 @@ let rows = asked.rows;
 if (asked.csv !== undefined) {
   const table = readCsv(Buffer.from(asked.csv, "base64"));
   rows = table.cells.map(() => ({}));
-  for (const {name, kind} of asked.features) {
-    const place = table.names.indexOf(name);
-    const read = values(table.cells.map((cells) => cells[place]), kind);
-    read.values.forEach((value, row) => { rows[row][name] = value; });
+  for (const feature of asked.features) {
+    const place = table.names.indexOf(feature.name);
+    const read = values(table.cells.map((cells) => cells[place]), feature, new Set(asked.known));
+    read.forEach((value, row) => { rows[row][feature.name] = value; });
   }
 }
 const {columns, faults} = encodeRows(rows, asked.features);

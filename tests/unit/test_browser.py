@@ -18,11 +18,21 @@ from hypothesis import strategies as st
 
 import treadle_browser
 from treadle.adapters import npm
+from treadle.bundle import Bundle
 from treadle.encoding import RowEncoder
 from treadle.errors import StoreError
-from treadle.records import Feature, Kind, Signature, Task, Tokens
+from treadle.records import (
+    ColumnProfile,
+    Feature,
+    Kind,
+    Profile,
+    Share,
+    Signature,
+    Task,
+    Tokens,
+)
 from treadle.signature import frame_of, read_frame
-from treadle_serving import tables
+from treadle_serving import csv_bodies
 
 PAGE = Path(treadle_browser.__path__[0]) / "page"
 NODE = shutil.which("node")
@@ -149,33 +159,40 @@ def is_known(value: object) -> bool:
     )
 
 
+KNOWN = ["7", "2.5", "3.0", "true", "größer", "10"]
 TABLES = {
     "plain": "number,category,time,boolean\n1,a,2024-02-29,true\n,b,,false\n2,,2024-03-01T10:00,\n",
-    "numbers as categories": "category,number\n1,1\n007,2\n-3,3\n,\n",
-    "fractions as categories": "category,number\n1.0,1\n2.50,2\n0.00001,3\nNA,\n",
-    "booleans as categories": "category,number\ntrue,1\nFALSE,2\n,3\n",
-    "words as categories": "category,number\nNA,1\nN/A,2\nnull,3\n-,4\n",
-    "signs for no value": "number,boolean\n1,true\n-,?\nN/A,nan\n",
-    "decimal comma": "number;category\n1,5;a\n2,25;b\n",
-    "thousands": 'number,category\n"1,000.5",a\n"12,345.25",b\n',
+    "numbers as categories": "category,number\n7,1\n7.0,2\n007,3\n3.0,4\n3,5\n2.50,6\n1e1,7\n,\n",
+    "words for no value": 'category,number\nNA,1\nN/A,2\nnull,3\n-,-\n"NA",?\n"",NA\n nan ,N/A\n',
+    "texts": "words,characters\nA b-c,A b\n,\n007,3.0\nNA,n/a\n",
+    "blanks": "number,boolean,category\n 1 , true , a \n",
+    "semicolons": "number;category\n1.5;a,b\n2.25;7,0\n",
     "quotes": 'category,number\n"a, ""b""",1\n"two\nlines",2\n',
     "a mark and other line ends": "\ufeffcategory,number\r\ngrößer,1\r\nb,2\r\n",
     "tabs": "category\tnumber\na\t1\nb\t2\n",
-    "big numbers": "category,number\n9007199254740993,1\n12,2\n",
+    "big numbers": "category,number\n9007199254740993,1\n12,9007199254740993\n",
+    "what can't be read": "number,boolean,time\nmuch,maybe,soon\n1,1,2024-02-29\n,2,x\n",
 }
 
 
 @needs_node
 @pytest.mark.parametrize("name", TABLES)
-def test_a_csv_file_is_read_in_the_page_as_on_the_server(name: str) -> None:
+def test_a_csv_file_is_read_in_the_page_as_on_the_server(name: str, tmp_path: Path) -> None:
     body = TABLES[name].encode()
-    table = tables.read(body, tables.CSV)
-    features = [f for f in FEATURES if f.name in table.column_names]
-    wanted = Signature(task=Task.REGRESSION, target="y", features=features)
-    columns, faults = read_frame(frame_of(table), wanted)
-    assert not faults
-    got, got_faults = in_javascript(features, csv=base64.b64encode(body).decode())
-    assert not got_faults
+    names = body.decode("utf-8-sig").splitlines()[0]
+    features = [f for f in FEATURES if f.name in names]
+    bundle = Bundle.__new__(Bundle)
+    bundle.signature = Signature(task=Task.REGRESSION, target="y", features=features)
+    bundle.files = {"reference.json": tmp_path / "reference.json"}
+    top = [Share(value=value, count=1) for value in KNOWN]
+    column = ColumnProfile(
+        name="category", kind=Kind.CATEGORY, rows=9, nulls=0, distinct=9, whole=False, top=top
+    )
+    Profile(rows=9, columns=[column]).write(bundle.files["reference.json"])
+    columns, faults = read_frame(frame_of(csv_bodies.read(body, bundle)), bundle.signature)
+    asked = base64.b64encode(body).decode()
+    got, got_faults = in_javascript(features, csv=asked, known=KNOWN)
+    assert sorted(got_faults) == sorted((row, name) for row, name, _ in faults)
     assert without_signs_of_nan(got) == as_bits(columns)
 
 

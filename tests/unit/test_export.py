@@ -56,7 +56,7 @@ def test_a_bundle_without_a_graph_says_why(tmp_path: Path) -> None:
     parity = Parity(
         rows=2000, largest_difference=0.25, equal_labels=0.9, tolerance=1e-3, passed=False
     )
-    described = mlmodel.render(signature, refit._why_native(parity))
+    described = mlmodel.render(signature, refit._why_native(parity, None))
     (tmp_path / MLMODEL).write_text(described, encoding="utf-8")
     why = Bundle.at(tmp_path).why_native
     assert "on 2,000 rows its ONNX graph differs from scikit-learn by up to 0.25" in why

@@ -25,6 +25,12 @@ export class Bundle {
     return new Bundle(about, new Map(names.map((name, place) => [name, contents[place]])));
   }
 
+  // Returns a column's commonest values in training.
+  top(name) {
+    const column = this.reference.columns.find((each) => each.name === name);
+    return (column?.top ?? []).map((share) => share.value);
+  }
+
   // Returns {state, words}: "good", "unchecked" where this browser can't check, or "bad".
   async checked() {
     const subtle = globalThis.crypto?.subtle;

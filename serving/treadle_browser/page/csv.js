@@ -1,28 +1,22 @@
-// Reads a CSV file, and its columns as treadle/ingestion reads them: a column's type is the first that
-// every value fits, so that a category that is a number is known by the same text as in training.
+// Reads a CSV file as the model server does: every value is a text, and becomes what the signature says.
 
-const NULL_WORDS = new Set(["", "NA", "NULL", "null"]);
-// In columns that are otherwise numbers, booleans or times, these mean no value too.
-const NULL_SIGNS = new Set(["N/A", "n/a", "#N/A", "nan", "NaN", "NAN", "None", "none", "Null", "-",
-  "--", "?", "\\N", "<NA>", "NaT"]);
-const TRUE = new Set(["true", "True", "TRUE"]);
-const FALSE = new Set(["false", "False", "FALSE"]);
-const INTEGER = /^-?\d+$/;
-const NUMBER = /^-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/;
-const DELIMITERS = [",", ";", "\t", "|"];
-// Decimal mark, and what stands between thousands.
-const MARKS = [[".", ","], [",", "."], [",", ""], [",", " "], [".", " "], [".", "'"], [",", "\u00a0"],
-  [",", "\u202f"]];
+import {category, float} from "./encoding.js";
 
-// Returns {names, cells: array of arrays of texts, delimiter, encoding} of a file's bytes. Throws
-// Error, in words, for one that can't be read.
+const NULLS = new Set(["", "NA", "NULL", "null"]);
+// In columns that aren't categories, these mean no value too.
+const SIGNS = new Set(["N/A", "n/a", "#N/A", "nan", "NaN", "NAN", "None", "none", "Null", "-", "--", "?"]);
+const DELIMITERS = [",", "\t", ";"];
+
+// Returns {names, cells, encoding} of a file's bytes; a cell is a text, or null. Throws Error, in words,
+// for one that can't be read.
 export function readCsv(bytes) {
   const {text, encoding} = decoded(bytes);
   const end = text.search(/[\r\n]/);
   const head = end < 0 ? text : text.slice(0, end);
   const counts = DELIMITERS.map((each) => head.split(each).length);
   const delimiter = DELIMITERS[counts.indexOf(Math.max(...counts))];
-  const [names, ...cells] = parsed(text, delimiter);
+  const [first, ...cells] = parsed(text, delimiter);
+  const names = first?.map((name) => name ?? "");
   if (names === undefined) throw new Error("the file is empty");
   if (cells.length === 0) throw new Error("the file has a first line with names, and no rows");
   const twice = names.find((name, place) => names.indexOf(name) !== place);
@@ -32,7 +26,7 @@ export function readCsv(bytes) {
       throw new Error(`row ${place} has ${row.length} values, the first line has ${names.length} names`);
     }
   });
-  return {names, cells, delimiter, encoding};
+  return {names, cells, encoding};
 }
 
 function decoded(bytes) {
@@ -51,7 +45,11 @@ function decoded(bytes) {
 function parsed(text, delimiter) {
   const rows = [];
   let row = [], cell = "", quoted = false, wasQuoted = false;
-  const endCell = () => { row.push(cell); cell = ""; wasQuoted = false; };
+  const endCell = () => {
+    row.push(!wasQuoted && NULLS.has(cell) ? null : cell);
+    cell = "";
+    wasQuoted = false;
+  };
   const endRow = () => {
     const blank = row.length === 0 && cell === "" && !wasQuoted;
     endCell();
@@ -75,39 +73,20 @@ function parsed(text, delimiter) {
   return rows;
 }
 
-// Returns the values of a column, as the model's feature of that kind wants them, and how they were
-// read, where that isn't plain.
-export function values(texts, kind) {
-  const isEmpty = (text) => NULL_WORDS.has(text.trim());
-  const isSign = (text) => isEmpty(text) || NULL_SIGNS.has(text.trim());
-  const present = texts.filter((text) => !isSign(text)).map((text) => text.trim());
-  const all = (test) => present.every(test);
-  const each = (read) => texts.map((text) => (isSign(text) ? null : read(text.trim())));
-  const isNumber = all((text) => NUMBER.test(text));
-  if (kind === "category") {
-    if (all((text) => INTEGER.test(text))) return {values: each(BigInt)};
-    if (isNumber) return {values: each(Number)};
-    if (all((text) => TRUE.has(text) || FALSE.has(text))) return {values: each((text) => TRUE.has(text))};
-    return {values: texts.map((text) => (isEmpty(text) ? null : text))};
+// Returns a column's values as the model's feature wants them. ``known`` are its commonest categories.
+export function values(cells, feature, known) {
+  if (feature.kind !== "category") {
+    return cells.map((cell) => (cell === null || SIGNS.has(cell.trim()) ? null : cell.trim()));
   }
-  if (kind === "number" && !isNumber) {
-    const marks = MARKS.find((pair) => present.length && all(marked(...pair)));
-    if (marks) {
-      const [decimal, thousands] = marks;
-      const plain = (text) => (thousands ? text.replaceAll(thousands, "") : text).replace(decimal, ".");
-      const words = `numbers with decimal mark '${decimal}'`
-        + (thousands ? ` and thousands '${thousands}'` : "");
-      return {values: each(plain), words};
-    }
-  }
-  return {values: each((text) => text)};
+  if (feature.tokens) return cells;
+  return cells.map((cell) => (cell === null ? null : byNumber(cell, known)));
 }
 
-function marked(decimal, thousands) {
-  const escaped = (mark) => mark.replace(/[.]/g, "\\.");
-  const whole = thousands ? `\\d{1,3}(?:${escaped(thousands)}\\d{3})*` : "\\d+";
-  const pattern = new RegExp(`^[+-]?${whole}(?:${escaped(decimal)}\\d+)?$`);
-  return (text) => pattern.test(text);
+// 3.0 is 3 to a model that learned from numbers, and stays 3.0 to one that knows that.
+function byNumber(text, known) {
+  const number = known.has(text) ? null : float(text);
+  const named = number === null ? text : category(number);
+  return known.has(named) ? named : text;
 }
 
 // Returns rows as CSV.

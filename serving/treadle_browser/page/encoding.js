@@ -83,11 +83,16 @@ export function tokenised(text, tokens) {
 function number(value) {
   if (typeof value === "boolean") return value ? 1 : 0;
   if (typeof value === "bigint" || typeof value === "number") return within(Number(value));
-  if (typeof value !== "string") throw new Unreadable();
-  const text = value.replace(AROUND_NUMBER, "").replace(/\p{Nd}/gu, digit);
+  const found = typeof value === "string" ? float(value) : null;
+  if (found === null) throw new Unreadable();
+  return within(found);
+}
+
+// The number that a text says, as Python reads it; null where it says none.
+export function float(words) {
+  const text = words.replace(AROUND_NUMBER, "").replace(/\p{Nd}/gu, digit);
   if (NOT_FINITE.test(text)) return NaN;
-  if (!NUMBER.test(text)) throw new Unreadable();
-  return within(Number(text.replaceAll("_", "")));
+  return NUMBER.test(text) ? Number(text.replaceAll("_", "")) : null;
 }
 
 function within(value) {

@@ -55,8 +55,7 @@ async function prove() {
 
 function fill() {
   const example = bundle.golden.rows.at(-1);
-  const tops = new Map((bundle.reference.columns ?? []).map((column) => [column.name, (column.top ?? []).map((share) => share.value)]));
-  const fields = bundle.signature.features.map((feature) => field(feature, example[feature.name], tops.get(feature.name)));
+  const fields = bundle.signature.features.map((feature) => field(feature, example[feature.name], bundle.top(feature.name)));
   const actions = make("div", null, {class: "actions"});
   actions.append(make("button", "predict", {class: "first"}));
   $("#form").replaceChildren(...fields, actions);
@@ -159,12 +158,12 @@ function read(table) {
   if (table.encoding !== "utf-8") notes.push(`read as ${table.encoding}`);
   const nulls = [];
   const rows = table.cells.map(() => ({}));
-  for (const {name, kind} of features) {
+  for (const feature of features) {
+    const {name} = feature;
     const column = table.names.indexOf(name);
-    const found = values(table.cells.map((cells) => cells[column]), kind);
-    if (found.words) notes.push(`${name}: ${found.words}`);
-    found.values.forEach((value, place) => { rows[place][name] = value; });
-    const count = found.values.filter((value) => value === null).length;
+    const found = values(table.cells.map((cells) => cells[column]), feature, new Set(bundle.top(name)));
+    found.forEach((value, place) => { rows[place][name] = value; });
+    const count = found.filter((value) => value === null).length;
     if (count) nulls.push(`${name} ${count.toLocaleString("en")}`);
   }
   if (nulls.length) notes.push(`rows without a value: ${nulls.join(", ")}`);
