@@ -91,7 +91,9 @@ def served() -> Iterator[Any]:
 
 def opened(page: Page, url: str) -> str:
     """Open the page; return what it says once it knows."""
+    page.run("window.former = true")  # whoever asks too early would be told of the page before
     page.open(url)
+    page.wait_for("!window.former")
     script = (
         "document.querySelector('#state').className && document.querySelector('#state').innerText"
     )

@@ -125,7 +125,8 @@ async function signed(subtle, key, signature, statement) {
 }
 
 async function bytes(path) {
-  const answer = await fetch(path);
+  // A browser may keep a file of an earlier export: it is to ask whether that still holds.
+  const answer = await fetch(path, {cache: "no-cache"});
   if (!answer.ok) throw new Error(`${path} can't be read: ${answer.status} ${answer.statusText}`);
   return new Uint8Array(await answer.arrayBuffer());
 }
