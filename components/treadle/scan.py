@@ -14,7 +14,7 @@ from treadle.edges import between, bin_edges, cell_edges, coarser
 from treadle.records import ColumnProfile, Kind, Lengths, Share
 from treadle.sampling import Sampling
 from treadle.sql import NUMERIC, as_number, as_read, quoted, single, text
-from treadle.summary import DAY_S, TOP, Seen, Values, by_value, gap, quantiles_of, thinned
+from treadle.summary import COMMONEST, DAY_S, Seen, Values, by_value, gap, quantiles_of, thinned
 
 # A column is counted value by value where no more values than this are to be expected.
 FEW = 50_000
@@ -202,7 +202,7 @@ class Scan:
     def _commonest(self, name: str) -> list[Share]:
         query = (
             f"SELECT {as_read(name, self._kinds[name])} AS value, count(*) AS n FROM data "
-            f"WHERE value IS NOT NULL GROUP BY value ORDER BY n DESC, value LIMIT {TOP}"
+            f"WHERE value IS NOT NULL GROUP BY value ORDER BY n DESC, value LIMIT {COMMONEST}"
         )
         found = self._connection.sql(query).fetchall()
         return [Share(value=value, count=count) for value, count in found]

@@ -2,8 +2,8 @@
 
 import errno
 import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
@@ -35,15 +35,19 @@ def publish(
     schema, repairs = _storable(reader.schema)
     digest = ContentDigest(schema)
     rows = 0
-    with TemporaryDirectory(prefix="treadle-") as scratch, ThreadPoolExecutor(1) as beside:
+    with TemporaryDirectory(prefix="treadle-") as scratch:
         path = Path(scratch) / "data.parquet"
         try:
-            with _writer(path, schema) as writer:
+            # While one batch is read, the one before is written and its digest is taken.
+            with _writer(path, schema) as writer, ThreadPoolExecutor(2) as beside:
+                under_way: list[Future[None]] = []
                 for batch in _cast(reader, schema, source):
                     rows += batch.num_rows
-                    hashed = beside.submit(digest.update, batch)
-                    writer.write_batch(batch)
-                    hashed.result()
+                    _finish(under_way)
+                    under_way = [
+                        beside.submit(work, batch) for work in (digest.update, writer.write_batch)
+                    ]
+                _finish(under_way)
         except OSError as error:
             if known := scratch_fault(error, path.parent):
                 raise known from error
@@ -68,6 +72,11 @@ def publish(
             store.put_file(snapshot.data_key, path)
             store.put_bytes(_manifest_key(snapshot.digest), snapshot.model_dump_json().encode())
     return snapshot
+
+
+def _finish(under_way: Iterable[Future[None]]) -> None:
+    for work in under_way:
+        work.result()
 
 
 def load(digest: str, store: ObjectStore) -> Snapshot:

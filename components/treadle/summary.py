@@ -9,10 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from treadle.edges import QUANTILES, bin_edges, cell_edges
+from treadle.kinds import is_identifier, is_text
 from treadle.records import ColumnProfile, Gap, Kind, Lengths, Share
 from treadle.sql import NUMERIC
 
-TOP = 1_000
+# All of a category's values are kept where they are no more than TOP; of others, and of texts and
+# identifiers, whose values are seldom seen again, the COMMONEST.
+TOP = 10_000
+COMMONEST = 1_000
 DAY_S = 86_400
 # So many rows of a sample are handed on.
 THINNED_ROWS = 20_000
@@ -49,11 +53,12 @@ def by_value(
     if not found:
         return Seen(column, None, thinned(sample))
     if kind not in NUMERIC:
-        top = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:TOP]
-        shares = [Share(value=value, count=count) for value, count in top]
         lengths = _lengths(found) if kind is Kind.CATEGORY else None
-        column = column.model_copy(update={"top": shares, "lengths": lengths})
-        return Seen(column, None, thinned(sample))
+        column = column.model_copy(update={"lengths": lengths})
+        top = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+        is_kept = len(top) <= TOP and not is_text(column) and not is_identifier(column)
+        shares = [Share(value=v, count=n) for v, n in (top if is_kept else top[:COMMONEST])]
+        return Seen(column.model_copy(update={"top": shares}), None, thinned(sample))
     values = np.array(list(found), dtype=np.float64)
     counts = np.array(list(found.values()), dtype=np.int64)
     counted = None if edges is None else _counts(values, counts, edges)

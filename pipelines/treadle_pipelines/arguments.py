@@ -1,5 +1,7 @@
 """A spec as the arguments of the graphs."""
 
+import json
+
 from treadle.spec import Spec
 
 
@@ -19,6 +21,7 @@ def training_arguments(
         "source": spec.source.model_dump_json(),
         "fingerprint": fingerprint,
         "validation": spec.validation.model_dump_json(),
+        "excluded": json.dumps(spec.preprocessing.exclude, ensure_ascii=False),
         "preprocessing": spec.preprocessing.model_dump_json(),
         "training": spec.training.model_dump_json(),
         "analysis": spec.analysis.model_dump_json(),

@@ -25,6 +25,7 @@ def training_pipeline(
     source: str,
     fingerprint: str,
     validation: str,
+    excluded: str,
     preprocessing: str,
     training: str,
     analysis: str,
@@ -44,6 +45,7 @@ def training_pipeline(
         snapshot=ingested.outputs["Output"],
         target=target,
         options=validation,
+        excluded=excluded,
         champion=champion,
     )
     prepared = prepare_data(

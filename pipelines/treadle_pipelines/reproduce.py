@@ -114,8 +114,9 @@ def _rebuild(
     """Go through the steps again; return the bundle and the held-out rows."""
     say("validating and preparing")
     validated = gate.run(
-        taken, spec.target, spec.validation, _known(version), own, place / "quarantine.parquet"
-    )
+        taken, spec.target, spec.validation, _known(version), own, place / "quarantine.parquet",
+        spec.preprocessing.exclude,
+    )  # fmt: skip
     options, seed = spec.training, version.lineage.seed
     split = prepare.run(
         validated.accepted, validated.profile, spec.target, spec.task, spec.preprocessing,

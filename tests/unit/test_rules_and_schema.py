@@ -17,7 +17,6 @@ from treadle.adapters.filesystem import DirectoryStore
 from treadle.errors import DataError, GateRefused
 from treadle.records import Check, ColumnProfile, Kind, Profile, Share
 from treadle.spec import ColumnRule, Validation
-from treadle.summary import TOP
 from treadle.validation import gate
 from treadle.validation.gate import Validated
 from treadle.validation.rules import row_checks
@@ -32,6 +31,7 @@ class Gate:
 
     def __init__(self, store: DirectoryStore, quarantine: Path) -> None:
         self.store, self.quarantine = store, quarantine
+        self.excluded: list[str] = []
 
     def __call__(
         self,
@@ -48,7 +48,7 @@ class Gate:
         features = {c.name for c in champion.columns} - {target} if champion else set[str]()
         known = Known(champion, frozenset(features)) if champion else None
         limits = Validation.model_validate(stated | options)
-        return gate.run(taken, target, limits, known, self.store, self.quarantine)
+        return gate.run(taken, target, limits, known, self.store, self.quarantine, self.excluded)
 
     def set_aside(self) -> pd.DataFrame:
         return pd.read_parquet(self.quarantine)
@@ -340,7 +340,7 @@ def test_a_rare_value_beyond_the_commonest_is_not_taken_for_a_new_one() -> None:
     def codes(values: range) -> Profile:
         shares = [Share(value=str(value), count=5) for value in values]
         column = ColumnProfile(
-            name="code", kind=Kind.CATEGORY, rows=999, nulls=0, distinct=1_200, top=shares[:TOP]
+            name="code", kind=Kind.CATEGORY, rows=999, nulls=0, distinct=1_200, top=shares[:1_000]
         )
         return Profile(rows=999, columns=[column])
 
@@ -351,6 +351,26 @@ def test_a_rare_value_beyond_the_commonest_is_not_taken_for_a_new_one() -> None:
     assert [c.check for c in row_checks("y", Validation(), KINDS, KINDS, few)[2:]] == [
         Check.NEW_CATEGORY
     ]
+
+
+def test_a_new_value_is_told_among_thousands_and_none_among_texts(validate: Gate) -> None:
+    codes = [f"N{i % 3_000}" for i in range(9_000)]
+    texts = [f"the ship number {i % 4_000} came in" for i in range(9_000)]
+    y = np.arange(9_000.0)
+    champion = validate({"y": y, "code": codes, "text": texts}).profile
+    changed = {"y": y, "code": [*codes[:-1], "N3000"], "text": [*texts[:-1], "no ship came in"]}
+    assert [f.words for f in validate(changed, champion=champion).findings] == [
+        "code is a value never seen before: 1 row (less than 0.1%), as N3000"
+    ]
+
+
+def test_what_the_model_doesnt_see_gives_nothing_away(validate: Gate) -> None:
+    table = {"y": NORMAL, "bill": NORMAL * 3, "fee": NORMAL * 5}
+    told = [f.column for f in validate(table).findings if f.check is Check.LEAK]
+    assert told == ["bill", "fee"]
+    validate.excluded = ["bill"]
+    told = [f.column for f in validate(table).findings if f.check is Check.LEAK]
+    assert told == ["fee"]
 
 
 def test_the_quarantine_keeps_every_column_and_type(validate: Gate) -> None:

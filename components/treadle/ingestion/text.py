@@ -14,7 +14,7 @@ import pyarrow as pa
 from treadle.errors import DataError
 
 # Enough for the first thousands of rows; what comes later has its say when it is read.
-HEAD_BYTES = 1 << 18
+HEAD_BYTES = 1 << 17
 FALLBACK = "cp1252"
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"PK\x03\x04": "zip"}
 _ENDINGS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".zip": "zip"}
@@ -46,7 +46,7 @@ class TextFile:
                 )
 
     def head(self) -> str:
-        """Return its first lines, 256 KiB at most."""
+        """Return its first lines, 128 KiB at most."""
         with unpacked(self.path) as stream, faults_in_words(self):
             data = stream.read(HEAD_BYTES)
             text = _decoded(data, self.encoding)

@@ -13,6 +13,7 @@ def validate_data(
     snapshot: str,
     target: str,
     options: str,
+    excluded: str,
     champion: str,
     quarantine: dsl.Output[dsl.Dataset],
     page: dsl.Output[dsl.HTML],
@@ -25,6 +26,7 @@ def validate_data(
         snapshot: Digest of the rows.
         target: The column to predict.
         options: The spec's section, as JSON.
+        excluded: The columns that the model must not see, as JSON.
         champion: Digest of the serving model, whose schema is enforced; empty for none, "current"
             for whichever serves now.
         quarantine: The rows set aside, as Parquet, with their reasons.
@@ -33,6 +35,7 @@ def validate_data(
     from treadle.step import step
 
     with step("validate") as run:
+        import json
         from pathlib import Path
 
         from treadle import bundle, profiles, runtime, snapshots
@@ -49,7 +52,8 @@ def validate_data(
             before, signature = bundle.schema_of(serving, store)
             known = Known(before, frozenset(signature.names))
         limits = Validation.model_validate_json(options)
-        result = gate.run(taken, target, limits, known, store, Path(quarantine.path))
+        unused, aside = json.loads(excluded), Path(quarantine.path)
+        result = gate.run(taken, target, limits, known, store, aside, unused)
         Path(page.path).write_text(pages.render(result, taken.rows, target), encoding="utf-8")
         digests = (result.accepted.digest, profiles.keep(result.profile, store))
         run.result(

@@ -1,6 +1,7 @@
 """The gate before training: profile the snapshot, set bad rows aside, hold it against the
 champion's table, stop where too much is wrong."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,8 +49,10 @@ def run(
     known: Known | None,
     store: ObjectStore,
     aside: Path,
+    excluded: Collection[str] = (),
 ) -> Validated:
-    """Validate a snapshot; write the rows set aside, with their reasons, to ``aside``.
+    """Validate a snapshot; write the rows set aside, with their reasons, to ``aside``. ``excluded``
+    are columns that the model doesn't see: what they give away is no leak.
 
     Raises DataError where the target can't be learned, GateRefused where too many rows were set
     aside or a hard check of a column failed.
@@ -79,7 +82,7 @@ def run(
     _check_target(found, target)
     drifts = _compare(good, looked, known) if known else []
     findings = _soft(failed, snapshot, found, known) + schema.inspect(found, target, options)
-    findings += _leaks(looked, target, options)
+    findings += _leaks(looked, target, options, excluded)
     findings += schema.enforce(found, known, drifts, options, inferred) if known else []
     _refuse_if_broken(findings)
     return Validated(accepted, found, findings, hard, kept, drifts, known)
@@ -208,9 +211,15 @@ def _new_values(name: str, found: Profile, before: Profile) -> list[str]:
     return [share.value[:40] for share in now.top if share.value not in seen][:3] if now else []
 
 
-def _leaks(looked: Profiled, target: str, options: Validation) -> list[Finding]:
+def _leaks(
+    looked: Profiled, target: str, options: Validation, excluded: Collection[str]
+) -> list[Finding]:
     severities = {c.name: options.severity(Check.LEAK, c.name) for c in looked.profile.columns}
-    judged = [name for name, severity in severities.items() if severity is not Severity.OFF]
+    judged = [
+        name
+        for name, severity in severities.items()
+        if severity is not Severity.OFF and name not in excluded
+    ]
     return [
         Finding(
             column=name,

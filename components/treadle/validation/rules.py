@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import duckdb
 
-from treadle.kinds import is_identifier
+from treadle.kinds import is_identifier, is_text
 from treadle.records import Check, ColumnProfile, Kind, Profile, Severity
 from treadle.spec import ColumnRule, Validation
 from treadle.sql import NUMERIC, as_number, as_read, as_text, quoted, single, text
@@ -130,7 +130,8 @@ def _known_checks(column: ColumnProfile, options: Validation, retyped: bool) -> 
         outside = f"({value} < {column.minimum!r} OR {value} > {column.maximum!r})"
         proof = _within(column.minimum, column.maximum)
         yield RowCheck(name, Check.OUT_OF_RANGE, words, outside, severity, proof=proof)
-    if column.top and column.distinct <= len(column.top) and not is_identifier(column):
+    few = column.top and column.distinct <= len(column.top)
+    if few and not is_identifier(column) and not is_text(column):
         value = as_read(name, kind)
         severity = options.severity(Check.NEW_CATEGORY, name)
         seen = ", ".join(text(share.value) for share in column.top)
