@@ -32,7 +32,8 @@ h3{font-size:1.02rem;margin:1.4em 0 .3em}p{margin:.5em 0}.soft{color:var(--soft)
 th,td{text-align:left;padding:.28rem .7rem;border-bottom:1px solid var(--line);vertical-align:top}
 th{font-weight:600;color:var(--soft)}td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 .good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}
-.verdict{background:var(--card);border-left:4px solid var(--mark);padding:.7rem 1rem;margin:1rem 0}
+.verdict{overflow-wrap:anywhere;background:var(--card);border-left:4px solid var(--mark);
+padding:.7rem 1rem;margin:1rem 0}
 .verdict.good{border-color:var(--good);color:inherit}.verdict.bad{border-color:var(--bad);
 color:inherit}.tiles{display:flex;flex-wrap:wrap;gap:.8rem;margin:1rem 0}
 .tile{background:var(--card);padding:.6rem 1rem;border-radius:6px;min-width:9rem}
