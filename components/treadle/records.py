@@ -131,8 +131,9 @@ class ColumnProfile(Record):
     """What was found in a column. ``edges`` and ``counts`` are a histogram of a number or a time
     (epoch seconds) for the eye: ``len(edges) == len(counts) + 1``; ``cells`` counts the same values
     between quantiles, for comparison (``profile.cell_edges``). ``top`` are a
-    category's values, the commonest first: all where they are no more than 10,000, else 1,000, as
-    of texts and identifiers. ``distinct`` is exact up to 10,000 and may be approximate beyond."""
+    category's values, the commonest first: all where they are no more than 10,000, else 1,000 (of
+    a sample, counted in all rows), as of texts and identifiers. ``distinct`` is exact up to 10,000
+    and may be approximate beyond."""
 
     name: str
     kind: Kind

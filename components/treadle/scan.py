@@ -200,9 +200,16 @@ class Scan:
         return found
 
     def _commonest(self, name: str) -> list[Share]:
+        """Return the commonest values of the sample with how many of all rows hold them: to count
+        every value would take memory for each."""
+        value = f"{as_read(name, self._kinds[name])} AS value"
+        known = (
+            f"SELECT value FROM (SELECT {value} {self._chosen()}) WHERE value IS NOT NULL "
+            f"GROUP BY value ORDER BY count(*) DESC, value LIMIT {COMMONEST}"
+        )
         query = (
-            f"SELECT {as_read(name, self._kinds[name])} AS value, count(*) AS n FROM data "
-            f"WHERE value IS NOT NULL GROUP BY value ORDER BY n DESC, value LIMIT {COMMONEST}"
+            f"SELECT value, count(*) AS n FROM (SELECT {value} FROM data) WHERE value IN ({known}) "
+            "GROUP BY value ORDER BY n DESC, value"
         )
         found = self._connection.sql(query).fetchall()
         return [Share(value=value, count=count) for value, count in found]
