@@ -341,8 +341,17 @@ def served(
         await_port(port, process, scratch, ready)
         yield f"http://127.0.0.1:{port}{path}", process.pid
     finally:
+        everyone = [process, *psutil.Process(process.pid).children(recursive=True)]
         process.terminate()
-        process.wait(timeout=60)
+        # MLServer 1.7 stays when it is told to end, and leaves its workers.
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for one in everyone[1:]:
+            with suppress(psutil.Error):
+                one.kill()
 
 
 def await_port(

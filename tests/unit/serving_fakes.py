@@ -1,7 +1,11 @@
 """A registry in memory and models small enough to be made for a test."""
 
 import asyncio
+import http.client
 import json
+import socket
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -36,6 +40,9 @@ from treadle.records import (
 )
 from treadle_serving import shipping
 from treadle_serving.app import App
+from treadle_serving.front import Front
+from treadle_serving.process import Server
+from treadle_serving.shipping import ShippingProcess
 
 SIGNATURE = Signature(
     task=Task.REGRESSION,
@@ -197,3 +204,32 @@ class Running:
         answer = self.post(path, json={"rows": list(rows)})
         assert answer.status_code == 200, answer.text
         return [found["prediction"] for found in answer.json()["predictions"]]
+
+
+async def lifespan(scope: Any, receive: Any, send: Any) -> None:
+    """What stands behind our application: nothing but a life."""
+    for state in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{state}.complete"})
+
+
+class Listening:
+    """The same over HTTP, in a thread."""
+
+    def __init__(self, directory: Path) -> None:
+        running = Running(directory)
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.address = listening.getsockname()
+        self.server = Server(Front(running.app, ShippingProcess(), lifespan), listening)
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [listening]})
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+
+    def connected(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(*self.address, timeout=10)
+
+    def end(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(timeout=20)
+        assert not self.thread.is_alive()

@@ -3,56 +3,22 @@
 import http.client
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from serving_fakes import Running
+from serving_fakes import Listening
 
 from treadle_serving import process
-from treadle_serving.front import Front
-from treadle_serving.process import Server
-from treadle_serving.shipping import ShippingProcess
 
 PREDICT = "/v1/models/sum/predict"
 BODY = json.dumps({"rows": [{"x": 1, "y": 2}]})
 
 
-async def lifespan(scope: Any, receive: Any, send: Any) -> None:
-    """What stands behind our application: nothing but a life."""
-    for state in ("startup", "shutdown"):
-        await receive()
-        await send({"type": f"lifespan.{state}.complete"})
-
-
-class Thread:
-    """A server in a thread."""
-
-    def __init__(self, directory: Path) -> None:
-        running = Running(directory)
-        listening = socket.create_server(("127.0.0.1", 0))
-        self.address = listening.getsockname()
-        self.server = Server(Front(running.app, ShippingProcess(), lifespan), listening)
-        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [listening]})
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-
-    def connected(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(*self.address, timeout=10)
-
-    def end(self) -> None:
-        self.server.should_exit = True
-        self.thread.join(timeout=20)
-        assert not self.thread.is_alive()
-
-
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Thread]:
-    found = Thread(tmp_path)
+def running(tmp_path: Path) -> Iterator[Listening]:
+    found = Listening(tmp_path)
     try:
         yield found
     finally:
@@ -72,7 +38,7 @@ def ask(connection: http.client.HTTPConnection) -> tuple[int, str | None]:
     ids=["nothing", "half a head", "half a body"],
 )
 def test_a_client_that_never_ends_its_request_is_told_and_let_go(
-    running: Thread, monkeypatch: pytest.MonkeyPatch, begun: bytes
+    running: Listening, monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
     monkeypatch.setattr(process, "ASK_S", 0.2)
     with socket.create_connection(running.address, timeout=10) as slow:
@@ -85,7 +51,7 @@ def test_a_client_that_never_ends_its_request_is_told_and_let_go(
 
 
 def test_bytes_between_requests_do_not_keep_a_connection_for_ever(
-    running: Thread, monkeypatch: pytest.MonkeyPatch
+    running: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "ASK_S", 0.2)
     connection = running.connected()
@@ -98,7 +64,7 @@ def test_bytes_between_requests_do_not_keep_a_connection_for_ever(
 def test_an_ending_server_answers_what_comes_on_kept_connections_and_closes_them(
     tmp_path: Path,
 ) -> None:
-    found = Thread(tmp_path)
+    found = Listening(tmp_path)
     kept = [found.connected() for _ in range(3)]
     assert [ask(connection) for connection in kept] == [(200, None)] * 3
     found.server.should_exit = True
@@ -116,7 +82,7 @@ def test_an_ending_server_answers_what_comes_on_kept_connections_and_closes_them
 
 
 def test_who_connected_before_the_end_and_asks_after_it_began_is_answered(tmp_path: Path) -> None:
-    found = Thread(tmp_path)
+    found = Listening(tmp_path)
     waiting = [found.connected() for _ in range(5)]
     for connection in waiting:
         connection.connect()
