@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from treadle.config import Settings
 from treadle.explanation import explain
 from treadle.ports import ObjectStore, Registry
 from treadle.signature import ignored_values
-from treadle_serving import requests, routes, tables
+from treadle_serving import requests, routes, shipping, tables
 from treadle_serving.batch import Batch
 from treadle_serving.canary import CanaryGuard
 from treadle_serving.metrics import Metrics
@@ -31,7 +31,7 @@ from treadle_serving.models import Models, Served
 from treadle_serving.prediction_log import PROOF, PredictionLog
 from treadle_serving.requests import Bodies, Headers, Receive, Refused, Scope, Send
 from treadle_serving.shadow import Shadow
-from treadle_serving.shipping import Shipped
+from treadle_serving.shipping import Shipped, ShippingProcess
 
 _TARGET = re.compile(r"/v1/models/([^/]+)(?:/versions/(\d{1,9}))?/predict")
 # What probes and scrapers ask, and pages that hold nothing secret.
@@ -47,20 +47,21 @@ _log = logging.getLogger("treadle.serving")
 
 class App:
     """The application. ``start`` and ``stop`` frame its life; ``ship`` stores a segment of the
-    prediction log."""
+    prediction log, in this process where none is given."""
 
     def __init__(
         self,
         settings: Settings,
         registry: Registry,
         store: ObjectStore,
-        ship: Callable[[Path], Shipped],
+        ship: Callable[[Path], Shipped] | None = None,
     ) -> None:
         self.settings, self.store = settings, store
         self.models = Models(registry, store, settings.server_memory_mib * 2**20)
         self.metrics = Metrics(self.models)
+        self._ship = ship or partial(shipping.ship, store=store)
         spool = settings.home / "spool"
-        self.log = PredictionLog(spool, ship, self.metrics, settings.prediction_log_share)
+        self.log = PredictionLog(spool, self._ship, self.metrics, settings.prediction_log_share)
         self.metrics.spooled_bytes = lambda: self.log.spooled_bytes
         self.shadow = Shadow(self.models, self.metrics, self.log, settings.shadow_share)
         self.guard = CanaryGuard(self.models)
@@ -82,6 +83,8 @@ class App:
         self.models.stop()
         self.shadow.stop()
         self.log.stop()
+        if isinstance(self._ship, ShippingProcess):
+            self._ship.end()
 
     def batch(self, served: Served, role: str) -> Batch:
         """Return where requests for a version and role meet."""

@@ -13,14 +13,13 @@ from starlette.concurrency import run_in_threadpool
 
 from treadle_serving.app import App
 from treadle_serving.requests import Message, Receive, Scope, Send
-from treadle_serving.shipping import ShippingProcess
 
 
 class Front:
     """Our application, with BentoML's behind it."""
 
-    def __init__(self, app: App, shipping: ShippingProcess, bento: Any) -> None:
-        self._app, self._shipping, self._bento = app, shipping, bento
+    def __init__(self, app: App, bento: Any) -> None:
+        self._app, self._bento = app, bento
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or begin and end with the process."""
@@ -46,7 +45,6 @@ class Front:
                 gc.freeze()
             elif message["type"] == "lifespan.shutdown.complete":
                 await run_in_threadpool(self._app.stop)
-                self._shipping.end()
             await send(message)
 
         await self._bento(scope, receive, sent)

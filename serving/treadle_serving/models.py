@@ -292,6 +292,8 @@ class Models:
                     return
                 excess -= served.size_bytes
                 del self._loaded[key_]
+                # What waits for it holds it, and it that: its memory would go late.
+                served.batches.clear()
                 if self._champions.get(key_[0]) is served:
                     del self._champions[key_[0]]
                 _log.info("%s version %d let go to make room", *key_)

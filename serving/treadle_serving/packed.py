@@ -19,7 +19,6 @@ from treadle.records import Change, ModelVersion, NewVersion, Query, Training
 from treadle_serving.app import App
 from treadle_serving.models import CHAMPION
 from treadle_serving.service import OPTIONS, DirectService
-from treadle_serving.shipping import ShippingProcess
 
 VERSION = "version.json"
 
@@ -96,13 +95,13 @@ def service(directory: Path) -> Any:
     class Packed(DirectService):
         """A service whose application has one model."""
 
-        def application(self, shipping: ShippingProcess) -> App:
+        def application(self) -> App:
             """Return the application that a worker runs."""
             settings = replace(
                 runtime.settings(), home=Path(scratch.name), prediction_log_share=0.0,
                 shadow_share=0.0,
             )  # fmt: skip
-            return App(settings, PackedRegistry(directory), DirectoryStore(directory), shipping)
+            return App(settings, PackedRegistry(directory), DirectoryStore(directory))
 
     class Treadle:
         """One model."""

@@ -22,8 +22,9 @@ SWEEP_TICKS = 10  # of 0.1 s
 _TOO_SLOW = b'{"error":"the request was not there whole after %d s"}' % ASK_S
 # A kept connection on which nothing came for so long is nobody's who is about to ask.
 QUIET_S = 1.0
-# The longest that requests under way are waited for at the end.
-END_S = 55
+# The longest that requests under way are waited for at the end: with the ten seconds that a cluster
+# goes on asking and the twenty that the log may take, within the time that it lets us end in.
+END_S, CUT_S = 35, 5
 
 
 class Connection(HttpToolsProtocol):
@@ -90,7 +91,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 front, http=Connection, lifespan="on", ws="none", log_config=None,
                 access_log=False, server_header=False,
-                proxy_headers=False, timeout_graceful_shutdown=END_S,
+                proxy_headers=False, timeout_graceful_shutdown=CUT_S,
             )
         )  # fmt: skip
         self._front, self._listening = front, listening
@@ -136,5 +137,8 @@ class Server(uvicorn.Server):
 def run(front: Front, host: str, port: int) -> None:
     """Serve until a signal says to end."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family, backlog=2048) as listening:
+    both = ":" in host and socket.has_dualstack_ipv6()
+    with socket.create_server(
+        (host, port), family=family, backlog=2048, dualstack_ipv6=both
+    ) as listening:
         Server(front, listening).run(sockets=[listening])

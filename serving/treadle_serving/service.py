@@ -17,12 +17,12 @@ class DirectService(bentoml.Service[Any]):  # type: ignore[misc]
     def to_asgi(self, is_main: bool = True) -> Front:
         """Return the application that a worker runs."""
         logs.configure()
-        shipping = ShippingProcess()
-        return Front(self.application(shipping), shipping, super().to_asgi(is_main))
+        return Front(self.application(), super().to_asgi(is_main))
 
-    def application(self, shipping: ShippingProcess) -> App:
+    def application(self) -> App:
         """Return ours: every model in the registry."""
-        return App(runtime.settings(), runtime.registry(), runtime.object_store(), shipping)
+        ship = ShippingProcess()
+        return App(runtime.settings(), runtime.registry(), runtime.object_store(), ship)
 
 
 OPTIONS: dict[str, Any] = {

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +37,9 @@ from treadle.records import (
     Split,
     Task,
 )
-from treadle_serving import shipping
 from treadle_serving.app import App
 from treadle_serving.front import Front
 from treadle_serving.process import Server
-from treadle_serving.shipping import ShippingProcess
 
 SIGNATURE = Signature(
     task=Task.REGRESSION,
@@ -173,8 +170,7 @@ class Running:
         self.store = DirectoryStore(directory / "objects")
         self.add("sum", 0.0)
         self.registry.set_alias("sum", "champion", 1)
-        ship = partial(shipping.ship, store=self.store)
-        self.app = App(Settings(home=directory, **settings), self.registry, self.store, ship)
+        self.app = App(Settings(home=directory, **settings), self.registry, self.store)
         self.app.models.refresh()
 
     def add(self, name: str, plus: float) -> ModelVersion:
@@ -220,7 +216,7 @@ class Listening:
         running = Running(directory)
         listening = socket.create_server(("127.0.0.1", 0))
         self.address = listening.getsockname()
-        self.server = Server(Front(running.app, ShippingProcess(), lifespan), listening)
+        self.server = Server(Front(running.app, lifespan), listening)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [listening]})
         self.thread.start()
         while not self.server.started:

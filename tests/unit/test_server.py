@@ -1,9 +1,11 @@
 """The model server's application, asked in process."""
 
+import gc
 import io
 import json
 import struct
 import time
+import weakref
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -363,6 +365,18 @@ def test_models_are_loaded_on_first_use_and_let_go_under_the_limit(server: Runni
     assert models.count == 1
     assert models.is_loaded("sum", 1)
     assert server.predict(ROW, path="/v1/models/a/predict") == [14.0]
+
+
+def test_a_model_that_is_let_go_leaves_memory_at_once(server: Running) -> None:
+    server.predict(ROW)
+    models = server.app.models
+    served = weakref.ref(models.loaded("sum"))  # type: ignore[arg-type]
+    gc.disable()
+    models._limit_bytes = 0
+    models._make_room(0)
+    models._champions.clear()
+    assert served() is None
+    gc.enable()
 
 
 # The prediction log
