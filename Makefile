@@ -12,6 +12,10 @@ run: .venv/installed ## Run the flights example: raw table to served model (abou
 serve: .venv/installed ## Serve every champion over HTTP on port 3000
 	$(BIN)/treadle serve
 
+.PHONY: demo-loop
+demo-loop: .venv/installed ## Replay months of flights: drift, retraining, a broken source, a rollback
+	$(BIN)/python scripts/demo_loop.py
+
 ##@ Kubernetes
 .PHONY: deploy
 deploy: .venv/installed ## Bring all of Treadle up on a kind cluster (KFP=0: without Pipelines)

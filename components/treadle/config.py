@@ -28,6 +28,7 @@ _SCHEMES = {
     "server_url": ("http", "https"),
     "kfp_url": ("http", "https"),
     "npm_registry": ("http", "https"),
+    "webhook_url": ("http", "https"),
     "ray_address": ("http", "https"),
 }
 
@@ -37,6 +38,7 @@ _NUMBERS: dict[str, tuple[type[int] | type[float], float, float]] = {
     "server_memory_mib": (int, 16, 2**30),
     "server_body_mib": (int, 1, 1024),
     "prediction_log_share": (float, 0, 1),
+    "prediction_log_every_s": (float, 0.5, 3600),
     "shadow_share": (float, 0, 1),
 }
 
@@ -85,6 +87,12 @@ class Settings:
     server_body_mib: int = field(default=32, metadata={"words": "largest request, in MiB"})
     prediction_log_share: float = field(
         default=1.0, metadata={"words": "share of requests in the prediction log, 0 to 1"}
+    )
+    prediction_log_every_s: float = field(
+        default=60.0, metadata={"words": "seconds after which predictions are in the log"}
+    )
+    webhook_url: str | None = _setting(
+        "where the loop's decisions are sent to, as CloudEvents", secret=True
     )
     shadow_share: float = field(
         default=0.0,

@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from treadle.edges import QUANTILES, between, cell_edges, coarser, fine_edges
 from treadle.records import ColumnDrift, ColumnProfile, Kind, Profile
@@ -59,16 +60,24 @@ def shift(reference: ColumnProfile, current: Sequence[int]) -> float | None:
     quantiles count as those, so that one wild value doesn't decide. None where the reference has
     no spread or one of both has no value.
     """
+    unit = spread(reference)
+    if unit is None or not sum(current) or not sum(reference.cells):
+        return None
     quantiles = reference.quantiles
-    if len(quantiles) != len(QUANTILES) or not sum(current) or not sum(reference.cells):
-        return None
-    low, high = np.interp([0.1587, 0.8413], QUANTILES, quantiles)
-    spread = (high - low) / 2 or (quantiles[-1] - quantiles[0]) / 2
-    if not spread > 0:
-        return None
     below = [np.cumsum(cells)[:-1] / sum(cells) for cells in (reference.cells, current)]
     apart = np.abs(below[0] - below[1])
-    return float(np.trapezoid(apart, cell_edges(quantiles)) / spread)
+    return float(np.trapezoid(apart, cell_edges(quantiles)) / unit)
+
+
+def spread(column: ColumnProfile) -> float | None:
+    """Return a number's spread: half of what lies between its 16 % and 84 % quantiles, or between
+    its furthest ones. None where it has none."""
+    quantiles = column.quantiles
+    if len(quantiles) != len(QUANTILES):
+        return None
+    low, high = np.interp([0.1587, 0.8413], QUANTILES, quantiles)
+    found = float((high - low) / 2 or (quantiles[-1] - quantiles[0]) / 2)
+    return found if found > 0 else None
 
 
 def chance(reference: Counts, current: Counts) -> float:
@@ -114,6 +123,63 @@ def compare(
     are left out: later rows are later."""
     columns = [column for column in reference if column.kind is not Kind.TIME]
     return _told(columns, _count(connection, columns, rows))
+
+
+def compare_logged(
+    columns: Mapping[str, pa.Array], reference: Sequence[ColumnProfile]
+) -> tuple[list[ColumnDrift], dict[str, Counts]]:
+    """Compare features as the prediction log holds them with the reference, the furthest first; and
+    return the counts: of the reference's cells or commonest values, of all other values, of nulls.
+    Times are left out."""
+    known = [c for c in reference if c.kind is not Kind.TIME and c.name in columns]
+    counted = [_count_logged(columns[column.name], column) for column in known]
+    cells = {column.name: pair.now for column, pair in zip(known, counted, strict=True)}
+    return _told(known, counted), cells
+
+
+def count_logged(values: pa.Array, column: ColumnProfile) -> Counts:
+    """Count a logged feature over the reference's cells or commonest values, all other values and
+    nulls."""
+    return _count_logged(values, column).now
+
+
+def _count_logged(values: pa.Array, column: ColumnProfile) -> _Counted:
+    rows, present = len(values), len(values) - values.null_count
+    if column.cells:
+        numbers = values.drop_null().to_numpy()
+        edges = _as_logged(fine_edges(column), numbers.dtype)
+        found = np.bincount(np.searchsorted(edges, numbers, side="right"), minlength=len(edges) + 1)
+        return _counted(column, rows, present, found.tolist())
+    if column.kind is Kind.BOOLEAN:
+        true = int((values.drop_null().to_numpy() > 0).sum())
+        return _counted(column, rows, present, {"true": true, "false": present - true})
+    shares = values.value_counts()
+    held = dict(zip(shares.field(0).to_pylist(), shares.field(1).to_pylist(), strict=True))
+    return _counted(column, rows, present, held)
+
+
+def _as_logged(edges: Sequence[float], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Return edges in the precision of the values: one that follows right after another, so that a
+    value has a cell of its own, still does."""
+    rounded = np.asarray(edges).astype(dtype)
+    after = np.nextafter(np.asarray(edges), np.inf)
+    for place in np.flatnonzero(np.isin(edges, after)):
+        if rounded[place] == rounded[place - 1]:
+            rounded[place] = np.nextafter(rounded[place], np.inf, dtype=dtype)
+    return rounded
+
+
+def apart(one: Counts, other: Counts) -> float:
+    """Return the Jensen-Shannon distance of two count vectors without what chance alone gives: with
+    k cells and n and m rows the divergence is (k - 1) / (8 ln 2) (1/n + 1/m) bits on average even
+    where both come from one distribution (Grosse et al. 2002, "Analysis of symbolic sequences using
+    the Jensen-Shannon divergence")."""
+    n, m = int(one.sum()), int(other.sum())
+    if not n or not m:
+        return 0.0
+    cells = int(((one + other) > 0).sum())
+    chance = (cells - 1) / (8 * np.log(2)) * (1 / n + 1 / m)
+    return float(np.sqrt(max(distance(one, other) ** 2 - chance, 0.0)))
 
 
 def compare_profiled(

@@ -84,7 +84,7 @@ def batch(
     else:
         answer = pa.array(np.asarray(output, dtype=np.float64))
         probabilities = pa.nulls(count, pa.list_(pa.float32()))
-    features = [_feature(columns[f.name], f) for f in signature.features]
+    features = [feature_array(columns[f.name], f) for f in signature.features]
     return pa.RecordBatch.from_arrays(
         [
             pa.array(ids, pa.string()),
@@ -100,7 +100,8 @@ def batch(
     )
 
 
-def _feature(column: Column, feature: Feature) -> pa.Array:
+def feature_array(column: Column, feature: Feature) -> pa.Array:
+    """Return a feature, encoded, as the log holds it."""
     if feature.kind is Kind.CATEGORY:
         return pa.array(column, pa.string(), mask=np.asarray(column == NULL_CATEGORY))
     values = np.asarray(column)

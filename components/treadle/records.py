@@ -601,14 +601,6 @@ class Rollout(Record):
         return f"runs/{run_id}/rollout.json"
 
 
-class Verdict(StrEnum):
-    """What the feedback stage concludes."""
-
-    HEALTHY = "healthy"
-    WATCH = "watch"
-    RETRAIN = "retrain"
-
-
 class ColumnDrift(Record):
     """Drift of one column by effect size: the Jensen-Shannon distance (base 2, 0 to 1), and for
     numbers also the Wasserstein distance in units of the reference's spread. ``significant`` says
@@ -622,15 +614,3 @@ class ColumnDrift(Record):
     words: str
     was: list[int] = Field(default_factory=list)
     now: list[int] = Field(default_factory=list)
-
-
-class Monitoring(Record):
-    """What the feedback stage saw and decided."""
-
-    verdict: Verdict
-    reasons: list[str]
-    rows: int
-    window: str
-    columns: list[ColumnDrift]
-    metric: Metric | None
-    reference: Metric | None

@@ -121,6 +121,27 @@ def bars(counts: Sequence[int], words: str, before: Sequence[int] = ()) -> str:
     )
 
 
+def line(values: Sequence[float], words: str) -> str:
+    """Return a tiny line of values over time, its end marked; ``words`` describe it for who can't
+    see it. Nothing for fewer than two."""
+    if len(values) < 2:
+        return ""
+    low, high = min(values), max(values)
+    step = 106 / (len(values) - 1)
+
+    def place(position: int) -> tuple[float, float]:
+        share = (values[position] - low) / (high - low) if high > low else 0.5
+        return 2 + step * position, 24 - 22 * share
+
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, range(len(values))))
+    x, y = place(len(values) - 1)
+    return (
+        f'<svg class="bars" viewBox="0 0 110 26" role="img" aria-label="{escape(words)}">'
+        f'<polyline points="{points}" fill="none" stroke="var(--mark)" stroke-width="1.6"/>'
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2" fill="var(--mark)"/></svg>'
+    )
+
+
 def figure(drawing: "Figure", name: str, caption: str) -> str:
     """Return a matplotlib figure as inline SVG. Its ink follows the page's; ``name`` (letters,
     digits, dashes) tells it from the page's others."""

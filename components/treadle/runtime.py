@@ -158,11 +158,17 @@ def made_of(model: str, digest: str) -> Candidate | None:
 
 def serving_champion(model: str) -> tuple[ModelVersion, Bundle]:
     """Return the champion and its bundle. Raises RegistryError where there is none."""
+    found = serving_champion_version(model)
+    return found, bundle(found.digest)
+
+
+def serving_champion_version(model: str) -> ModelVersion:
+    """Return the champion. Raises RegistryError where there is none."""
     found = registry().aliased(model, "champion")
     if found is None:
         registry().versions(model)  # raises, naming the nearest, for an unknown model
         raise RegistryError(f"{model} has no champion: the gate has let no version through yet")
-    return found, bundle(found.digest)
+    return found
 
 
 def bundle(digest: str) -> Bundle:

@@ -9,23 +9,12 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from treadle.errors import nearest
+from treadle.feedback_spec import Feedback
 from treadle.records import Check, How, Kind, Nulls, OutOfRange, Severity, Task, Unseen
-
-
-class Section(BaseModel):
-    """A part of the spec: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from treadle.section import Section
 
 
 class Format(StrEnum):
@@ -569,29 +558,6 @@ class Analysis(Section):
     max_size_mib: float | None = Field(
         default=None, gt=0, description="the bundle's largest size, in MiB"
     )
-
-
-class Feedback(Section):
-    """Stage 8: when to retrain."""
-
-    window: str | None = Field(
-        default=None,
-        pattern=r"^\d+d$",
-        description="look at the last so many days of the held-out rows, as in 30d",
-    )
-    watch_at: float = Field(
-        default=0.1, gt=0, lt=1, description="Jensen-Shannon distance worth a look"
-    )
-    drift_at: float = Field(default=0.2, gt=0, lt=1, description="... that counts as drift")
-    retrain_at: float = Field(
-        default=0.1, gt=0, description="retrain when the metric is worse by this share"
-    )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.watch_at > self.drift_at:
-            raise ValueError(f"watch_at {self.watch_at} is above drift_at {self.drift_at}")
-        return self
 
 
 class Stage(StrEnum):

@@ -2,10 +2,13 @@
 
 import getpass
 import json
+from collections.abc import Iterator
 
 from treadle import runtime
 from treadle.deployment import announcement, promotion
 from treadle.errors import SpecError
+from treadle.feedback import ledger
+from treadle.monitoring import Entry, EntryKind
 from treadle.records import Change, ChangeKind
 from treadle_pipelines.listing import columns, local_time
 
@@ -24,7 +27,7 @@ def promote(
     """Make a version the champion; say what was done."""
     version = runtime.version(name, words)
     done = promotion.promote(
-        version, runtime.registry(), runtime.bundle, _who(who), _why(why), kind=kind,
+        version, runtime.registry(), runtime.bundle, who_of(who), why_of(why), kind=kind,
         override=override,
     )  # fmt: skip
     announce(name)
@@ -36,7 +39,7 @@ def promote(
 def retire(name: str, words: str, who: str | None, why: str, as_json: bool) -> str:
     """Put a version away for good; say what was done."""
     version = runtime.version(name, words)
-    done = promotion.retire(version, runtime.registry(), _who(who), _why(why))
+    done = promotion.retire(version, runtime.registry(), who_of(who), why_of(why))
     if as_json:
         return _as_json(name, done)
     already = "" if done else " already"
@@ -45,7 +48,7 @@ def retire(name: str, words: str, who: str | None, why: str, as_json: bool) -> s
 
 def rollback(name: str, who: str | None, why: str, as_json: bool) -> str:
     """Restore the former champion; say what was done."""
-    done = promotion.rollback(name, runtime.registry(), runtime.bundle, _who(who), _why(why))
+    done = promotion.rollback(name, runtime.registry(), runtime.bundle, who_of(who), why_of(why))
     announce(name)
     return _told(name, done, as_json)
 
@@ -74,22 +77,54 @@ def _as_json(name: str, done: Change | None) -> str:
 
 
 def history(name: str, as_json: bool) -> str:
-    """Return a line a change, newest first."""
+    """Return a line a change of the champion, and a line a decision of the loop that isn't the one
+    before once more; newest first."""
     changes = runtime.registry().history(name)
+    decisions = list(ledger.entries(name, runtime.object_store()))
     if as_json:
-        found = [change.model_dump(mode="json") for change in changes]
-        return json.dumps({"model": name, "changes": found}, ensure_ascii=False)
+        found = {
+            "changes": [change.model_dump(mode="json") for change in changes],
+            "decisions": [entry.model_dump(mode="json", exclude={"state"}) for entry in decisions],
+        }
+        return json.dumps({"model": name, **found}, ensure_ascii=False)
     if not changes:
         return f"{name} never had a champion: the gate has let no version through yet"
-    rows = [["WHEN", "WHAT", "FROM", "TO", "WHO", "WHY"]]
-    rows += [
-        [
-            local_time(change.at), _what(change), _number(change.from_version),
-            _number(change.to_version), change.who, change.why or "no reason given",
-        ]
-        for change in reversed(changes)
+    rows = [
+        *((change.at, _change(change)) for change in changes),
+        *((entry.at, _decision(entry)) for entry in _told_once(decisions)),
+    ]
+    newest_first = sorted(rows, key=lambda row: row[0], reverse=True)
+    return columns(
+        [["WHEN", "WHAT", "FROM", "TO", "WHO", "WHY"], *(row for _, row in newest_first)]
+    )
+
+
+def _change(change: Change) -> list[str]:
+    return [
+        local_time(change.at), _what(change), _number(change.from_version),
+        _number(change.to_version), change.who, change.why or "no reason given",
     ]  # fmt: skip
-    return columns(rows)
+
+
+def _decision(entry: Entry) -> list[str]:
+    about = entry.evidence.version if entry.evidence else None
+    what = entry.outcome or (entry.kind if entry.kind is EntryKind.BEGUN else entry.verdict)
+    why = entry.reasons[0] if entry.reasons else ""
+    return [
+        local_time(entry.at), (what or entry.kind).value, str(about or ""),
+        str(entry.version or ""), entry.who, why,
+    ]  # fmt: skip
+
+
+def _told_once(decisions: list[Entry]) -> Iterator[Entry]:
+    """Leave out looks that found what the look before had found."""
+    former = None
+    for entry in decisions:
+        about = entry.evidence.version if entry.evidence else None
+        said = (entry.kind, entry.verdict, entry.outcome, about)
+        if entry.kind is not EntryKind.DECIDED or said != former:
+            yield entry
+        former = said
 
 
 def _what(change: Change) -> str:
@@ -100,7 +135,7 @@ def _number(version: int | None) -> str:
     return "none" if version is None else str(version)
 
 
-def _who(given: str | None) -> str:
+def who_of(given: str | None) -> str:
     """Return who wants it: what was said, or the login name."""
     if given is not None and not given.strip():
         raise SpecError("--who is empty: say who wants it")
@@ -110,7 +145,8 @@ def _who(given: str | None) -> str:
         raise SpecError("this user has no login name: say with --who who wants it") from error
 
 
-def _why(given: str) -> str:
+def why_of(given: str) -> str:
+    """Return the reason in one line."""
     if len(given) > MOST_WORDS:
         raise SpecError(f"--why has {len(given):,} characters: {MOST_WORDS:,} are the most")
     return " ".join(given.split())

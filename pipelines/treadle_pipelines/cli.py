@@ -232,7 +232,7 @@ def submit(
 def compile_(
     spec: SpecPath,
     out: Annotated[Path, typer.Option("-o", help="The file to write (.yaml).")],
-    graph: Annotated[str, typer.Option(help="training or feedback")] = "training",
+    graph: Annotated[str, typer.Option(help="training, feedback or loop")] = "training",
     as_json: AsJson = False,
 ) -> None:
     """Compile the graph to Kubeflow Pipelines IR, with the spec as its defaults."""
@@ -522,6 +522,46 @@ def predict(
                   f"{summary['rejects']}", file=sys.stderr)  # fmt: skip
     for column, count in summary["ignored"].items():
         print(f"ignored {count:,} values of {column}: {name} has seen none there", file=sys.stderr)
+
+
+@app.command()
+def monitor(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One model; all if left out.")
+    ] = None,
+    spec: Annotated[
+        Path | None,
+        typer.Option("--spec", help="Go by this spec's feedback section, not the champion's own."),
+    ] = None,
+    look: Annotated[
+        bool, typer.Option("--look", help="Only look: nothing is written down, nothing is done.")
+    ] = False,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Take NAME's incident for how things are now.")
+    ] = False,
+    who: Who = None,
+    why: Why = "",
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at what models answered: drift, skew, performance; decide, retrain or roll back."""
+    _set_home(home)
+    from treadle_pipelines import champions, monitoring, spec_file
+
+    if accept:
+        if name is None or not why.strip():
+            raise SpecError('--accept needs a model and a reason: treadle monitor NAME --accept '
+                            '--why "…"')  # fmt: skip
+        print(monitoring.accept(name, champions.who_of(who), champions.why_of(why)))
+        return
+    options = None if spec is None else spec_file.load(spec).feedback
+    try:
+        fleet = monitoring.run(name, options, look, lambda words: print(words, file=sys.stderr))
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted: run it again, and it goes on from what was begun") from None
+    print(monitoring.told(fleet, as_json))
+    if code := monitoring.exit_code(fleet):
+        sys.exit(code)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from treadle.spec import Spec
 from treadle.writing import written_aside
 from treadle_pipelines.arguments import feedback_arguments, training_arguments
 
-GRAPHS = ("training", "feedback")
+GRAPHS = ("training", "feedback", "loop")
 
 
 def write(spec: Spec, graph: str, out: Path) -> None:
@@ -23,15 +23,19 @@ def write(spec: Spec, graph: str, out: Path) -> None:
         from kfp import compiler
 
         from treadle_pipelines import graphs, kfp_platform
-    arguments = (
-        cluster_arguments(spec, spec.name) if graph == "training" else feedback_arguments(spec)
-    )
+    arguments = _arguments(spec, graph)
     whole = kfp_platform.on_cluster(getattr(graphs, f"{graph}_pipeline"), spec.resources)
     try:
         with written_aside(out) as aside:
             compiler.Compiler().compile(whole, str(aside), pipeline_parameters=arguments)
     except OSError as error:
         raise output_fault(out, error) from error
+
+
+def _arguments(spec: Spec, graph: str) -> dict[str, object]:
+    if graph == "loop":
+        return {"model": spec.name}
+    return cluster_arguments(spec, spec.name) if graph == "training" else feedback_arguments(spec)
 
 
 def cluster_arguments(spec: Spec, run_id: str) -> dict[str, object]:

@@ -15,6 +15,7 @@ from treadle.preprocessing.component import prepare_data
 from treadle.registry.component import register_model
 from treadle.training.component import train_model
 from treadle.validation.component import validate_data
+from treadle_pipelines.loop_component import keep_models
 
 
 @dsl.pipeline(name="treadle-training", description="From a raw table to a served model.")
@@ -108,3 +109,16 @@ def feedback_pipeline(model: str, snapshot: str, options: str, metric: str) -> s
     monitored.set_caching_options(False)
     verdict: str = monitored.outputs["Output"]
     return verdict
+
+
+@dsl.pipeline(name="treadle-loop", description="Keep models good: look, retrain, roll back.")
+def loop_pipeline(model: str) -> int:
+    """Run a pass of the monitor over a model, or over all of them; return what it exits with.
+
+    One task: what has to be trained anew is trained in it, as in a Job, because the graph of a
+    training that mostly isn't needed would cost its pods each time.
+    """
+    kept = keep_models(model=model)
+    kept.set_caching_options(False)
+    code: int = kept.outputs["Output"]
+    return code

@@ -24,6 +24,7 @@ _STAGES = {
     "register-model": Stage.REGISTER,
     "deploy-model": Stage.DEPLOY,
     "monitor-model": Stage.FEEDBACK,
+    "keep-models": Stage.FEEDBACK,
 }
 # Preprocessing and training depend on their inputs alone, which name snapshots by digest. The
 # others look at the source, the serving model, the registry or the server.
@@ -38,8 +39,8 @@ _OPTIONAL_SECRET = ("server_api_key", "source_password")
 _SIGNING = ("signing_key",)
 _NOT_FOR_STEPS = {
     "home", "step_image", "kfp_url", "kube_context", "namespace", "npm_registry",
-    "server_memory_mib",
-    "server_body_mib", "prediction_log_share", "shadow_share",
+    "server_memory_mib", "server_body_mib", "prediction_log_share", "prediction_log_every_s",
+    "shadow_share",
 }  # fmt: skip
 
 

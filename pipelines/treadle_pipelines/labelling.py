@@ -22,11 +22,11 @@ IDS = ("id", "prediction_id")
 
 def label(name: str, table: str | None, as_json: bool) -> str:
     """Keep the labels in a table, if one is named; say how a model's labels stand."""
-    _, bundle = runtime.serving_champion(name)
+    signature = runtime.serving_champion_version(name).signature
     store = runtime.object_store()
     sent = None
     if table is not None:
-        sent = labels.deliver(name, bundle.signature, _read(table, bundle.signature),
+        sent = labels.deliver(name, signature, _read(table, signature),
                               datetime.now(UTC), store)  # fmt: skip
     counts = log.joined_counts(name, store)
     if as_json:

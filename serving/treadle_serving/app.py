@@ -28,6 +28,7 @@ from treadle_serving.batch import Batch
 from treadle_serving.canary import CanaryGuard
 from treadle_serving.metrics import Metrics
 from treadle_serving.models import Models, Served
+from treadle_serving.monitored import Monitored
 from treadle_serving.prediction_log import PROOF, PredictionLog
 from treadle_serving.requests import Bodies, Headers, Receive, Refused, Scope, Send
 from treadle_serving.shadow import Shadow
@@ -58,10 +59,13 @@ class App:
     ) -> None:
         self.settings, self.store = settings, store
         self.models = Models(registry, store, settings.server_memory_mib * 2**20)
-        self.metrics = Metrics(self.models)
+        self.metrics = Metrics(self.models, Monitored(store))
         self._ship = ship or partial(shipping.ship, store=store)
         spool = settings.home / "spool"
-        self.log = PredictionLog(spool, self._ship, self.metrics, settings.prediction_log_share)
+        self.log = PredictionLog(
+            spool, self._ship, self.metrics, settings.prediction_log_share,
+            settings.prediction_log_every_s,
+        )  # fmt: skip
         self.metrics.spooled_bytes = lambda: self.log.spooled_bytes
         self.shadow = Shadow(self.models, self.metrics, self.log, settings.shadow_share)
         self.guard = CanaryGuard(self.models)

@@ -15,6 +15,7 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 
 from treadle_serving.models import Models
 
@@ -47,7 +48,7 @@ class ModelMetrics:
 class Metrics:
     """The numbers of the whole server."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, *others: Collector) -> None:
         self._models = models
         self._by_model: dict[str, ModelMetrics] = {}
         self.log_rows: Counter[str] = Counter()  # by outcome: written, dropped, broken
@@ -55,6 +56,8 @@ class Metrics:
         self.shadow: Counter[tuple[str, str]] = Counter()  # by model and outcome
         self._registry = CollectorRegistry()
         self._registry.register(self)
+        for other in others:
+            self._registry.register(other)
         ProcessCollector(registry=self._registry)
 
     def of(self, name: str) -> ModelMetrics:

@@ -21,7 +21,6 @@ from treadle_serving.shipping import BrokenSegment, Shipped
 from treadle_serving.spool import Columns, Output, Rows, Segment, Spool
 
 TICK_S = 1.0
-FLUSH_S = 60.0
 # How long the end waits for a store that doesn't answer.
 END_S = 15.0
 RETRY_S = 5.0
@@ -35,8 +34,14 @@ class PredictionLog:
     segment of the spool."""
 
     def __init__(
-        self, directory: Path, ship: Callable[[Path], Shipped], metrics: Metrics, share: float
+        self,
+        directory: Path,
+        ship: Callable[[Path], Shipped],
+        metrics: Metrics,
+        share: float,
+        every_s: float,
     ) -> None:
+        self._every_s = every_s
         self._spool = Spool(directory)
         self._ship, self._metrics, self._share = ship, metrics, share
         self._retry_at, self._adopt_at = 0.0, 0.0
@@ -94,7 +99,7 @@ class PredictionLog:
 
     def _run(self) -> None:
         while not self._stop.wait(TICK_S):
-            self._turn(FLUSH_S)
+            self._turn(self._every_s)
         deadline = time.monotonic() + END_S
         self._retry_at = 0.0
         self._turn(0.0)
@@ -108,7 +113,7 @@ class PredictionLog:
         try:
             if time.monotonic() >= self._adopt_at:
                 self._spool.adopt()
-                self._adopt_at = time.monotonic() + FLUSH_S
+                self._adopt_at = time.monotonic() + self._every_s
             for segment in self._spool.waiting(age_s):
                 if time.monotonic() < self._retry_at:
                     return

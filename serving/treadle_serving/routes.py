@@ -14,7 +14,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from treadle.records import Signature
-from treadle_serving import metrics, open_inference, openapi
+from treadle_serving import metrics, monitored, open_inference, openapi
 from treadle_serving.models import CHAMPION, Served, UnknownModel
 from treadle_serving.requests import Gone
 
@@ -41,6 +41,8 @@ def application(app: "App") -> Starlette:
         route("/healthz", live),
         route("/readyz", ready),
         route("/metrics", show_metrics),
+        route("/monitor", monitored.show_fleet),
+        route("/monitor/{name}", monitored.show_model),
         route("/v1/models", list_models),
         route("/v1/models/{name}", show_model),
         route("/v1/models/{name}/versions/{version:int}", show_model),

@@ -17,7 +17,7 @@ ROOT = HERE.parents[1]
 IMAGE = re.compile(r"treadle-step:[0-9a-f]{12}")
 
 
-@pytest.fixture(params=["training", "feedback"])
+@pytest.fixture(params=["training", "feedback", "loop"])
 def graph(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

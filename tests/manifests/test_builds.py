@@ -3,14 +3,20 @@
 import json
 import re
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from builds import COMPONENTS, MANIFESTS, REMOTE, Build, Document, choices
 from kubernetes_schemas import faults
 
+from treadle.monitoring import Fleet, FleetRow, Verdict
+from treadle.ports import ObjectStore
+from treadle.records import Metric
 from treadle_serving.metrics import Metrics
+from treadle_serving.monitored import Monitored
 
 
 @pytest.mark.parametrize("chosen", choices(), ids="+".join)
@@ -99,12 +105,21 @@ def test_alerts_and_dashboard_ask_for_metrics_that_the_server_has(
     assert asked <= exposed()
 
 
+def looked_at() -> ObjectStore:
+    """A store in which a monitor left its table."""
+    metric = Metric(name="rmse", value=1, low=1, high=1, higher_is_better=False)
+    row = FleetRow(model="m", version=1, verdict=Verdict.WATCH, metric=metric, furthest=0.1)
+    table = Fleet(at=datetime.now(UTC), rows=[row]).model_dump_json().encode()
+    store: Any = SimpleNamespace(exists=lambda _key: True, get_bytes=lambda _key: table)
+    return store  # type: ignore[no-any-return]
+
+
 def exposed() -> set[str]:
     """The names of the server's metrics as Prometheus stores them."""
     idle = SimpleNamespace(count=0, size_bytes=0, registry_state=lambda: None, store_fault=None)
     endings = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
     return {
         metric.name + ending
-        for metric in Metrics(idle).collect()  # type: ignore[arg-type]
+        for metric in [*Metrics(idle).collect(), *Monitored(looked_at()).collect()]  # type: ignore[arg-type]
         for ending in endings.get(metric.type, [""])
     }

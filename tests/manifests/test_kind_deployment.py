@@ -39,7 +39,7 @@ def test_the_secrets_are_those_that_pods_read(kind: Build) -> None:
                 if reference:
                     assert reference["key"] in made[reference["name"]]
             for source in container.get("envFrom", []):
-                if "secretRef" in source:
+                if "secretRef" in source and not source["secretRef"].get("optional"):
                     assert source["secretRef"]["name"] in made
 
 

@@ -17,6 +17,8 @@ SECRETS = {
     "treadle-s3": {"TREADLE_S3_ACCESS_KEY", "TREADLE_S3_SECRET_KEY"},
     "treadle-database": {"POSTGRES_USER", "POSTGRES_PASSWORD", "MLFLOW_BACKEND_STORE_URI"},
 }
+# What runs steps.
+RUNNERS = ("step", "monitor", "ray-head", "ray-workers")
 OURS = {"treadle-step", "treadle-server"}
 RESTRICTED_VOLUMES = {
     *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral"),
@@ -166,7 +168,7 @@ def references(pod: Pod) -> Iterator[tuple[str, str, str | None]]:
     for container in pod.all_containers:
         for source in container.get("envFrom", []):
             for kind, key in (("config map", "configMapRef"), ("secret", "secretRef")):
-                if key in source:
+                if key in source and not source[key].get("optional"):
                     yield kind, source[key]["name"], None
         for variable in container.get("env", []):
             source = variable.get("valueFrom", {})
@@ -294,10 +296,10 @@ def test_who_may_talk_to_whom(overlay: Build) -> None:
     allowed = {
         *(("server", "seaweedfs", "s3"), ("server", "mlflow", "http")),
         *(("mlflow", "postgres", "postgres"), ("mlflow", "seaweedfs", "s3")),
-        *((node, "seaweedfs", "s3") for node in ("step", "ray-head", "ray-workers")),
-        *((node, "mlflow", "http") for node in ("step", "ray-head", "ray-workers")),
-        *((node, "server", "http") for node in ("step", "ray-head", "ray-workers")),
-        *((node, "ray-head", "dashboard") for node in ("step", "ray-head", "ray-workers")),
+        *((node, "seaweedfs", "s3") for node in RUNNERS),
+        *((node, "mlflow", "http") for node in RUNNERS),
+        *((node, "server", "http") for node in RUNNERS),
+        *((node, "ray-head", "dashboard") for node in RUNNERS),
         *(("ray-workers", "ray-head", "gcs"), ("ray-head", "ray-head", "gcs")),
     }
     ends = [("seaweedfs", "s3"), ("postgres", "postgres"), ("mlflow", "http"), ("server", "http"),

@@ -22,7 +22,7 @@ from treadle.drift import (
     distance,
 )
 from treadle.errors import DataError
-from treadle.feedback.monitor import _refuse_missing
+from treadle.feedback.held_out import _refuse_missing
 from treadle.kinds import kinds_of
 from treadle.profile import profile, profile_and_count
 from treadle.records import ColumnDrift, Kind

@@ -257,8 +257,8 @@ def test_a_misspelt_key_is_named_with_the_nearest_at_its_place(more: str, words:
         ),
         (
             "feedback: {window: 30 days}",
-            "feedback.window is '30 days', which doesn't fit: look at the last so many days of "
-            "the held-out rows, as in 30d",
+            "feedback.window is '30 days', which doesn't fit: look at the last so many days, hours "
+            "or rows, as in 30d, 12h or 20000 rows",
         ),
         ("training: fast", "training is 'fast': expected keys with a colon after each"),
         ("target: [a]", "target is ['a']: expected text; quotes make it text"),

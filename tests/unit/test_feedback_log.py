@@ -47,12 +47,24 @@ def test_only_what_the_version_answered_as_champion_is_read(
     assert read(version, store).rows == 5
 
 
-def test_the_newest_files_are_read_until_there_are_rows_enough(
+def test_the_newest_rows_of_an_hour_are_taken_whatever_its_files_are_called(
+    version: ModelVersion, store: DirectoryStore
+) -> None:
+    for minute in range(8):
+        ids = [f"{minute}-{n}" for n in range(10)]
+        log(version, rows_of(10), store, at=BEGIN + timedelta(minutes=minute), ids=ids)
+    found = read(version, store, most_rows=20)
+    assert {id_[0] for id_ in found.table["prediction_id"].to_pylist()} == {"6", "7"}
+
+
+def test_the_newest_rows_are_read_until_there_are_enough(
     version: ModelVersion, store: DirectoryStore
 ) -> None:
     for hour in range(3):
         log(version, rows_of(10), store, at=BEGIN + timedelta(hours=hour))
-    assert read(version, store, most_rows=15).rows == 20
+    found = read(version, store, most_rows=15)
+    assert found.rows == 15
+    assert found.at[-1] == read(version, store).at[-1]
     assert read(version, store, since=BEGIN + timedelta(hours=2)).rows == 10
 
 

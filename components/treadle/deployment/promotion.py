@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from treadle.bundle import Bundle
+from treadle.champions import champions, retired
 from treadle.errors import GateRefused, Overtaken, RegistryError
 from treadle.ports import Registry
 from treadle.records import Change, ChangeKind, ModelVersion
@@ -18,7 +19,6 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 # A change whose alias hasn't followed is believed to be under way for so long; then it was broken
 # off.
 UNDER_WAY = timedelta(seconds=60)
-_FORWARD = (ChangeKind.PROMOTED, ChangeKind.APPROVED)
 
 
 def promote(
@@ -81,11 +81,6 @@ def retire(version: ModelVersion, registry: Registry, who: str, why: str) -> Cha
     if challenger and challenger.version == number:
         registry.remove_alias(name, CHALLENGER)
     return done
-
-
-def retired(history: Sequence[Change]) -> set[int]:
-    """Return the versions that were put away."""
-    return {entry.retired for entry in history if entry.retired is not None}
 
 
 def rollback(name: str, registry: Registry, fetch: Fetch, who: str, why: str) -> Change:
@@ -173,22 +168,3 @@ def _write(
     )
     registry.change_champion(name, entry, len(history))
     return entry
-
-
-def champions(history: Sequence[Change]) -> list[int]:
-    """Return the champions that a rollback can go back through, the present one last: a rollback
-    takes away what it leaves, and what is retired is left out."""
-    stack: list[int] = []
-    for entry in history:
-        if entry.kind is ChangeKind.RETIRED:
-            continue
-        if entry.to_version is None:
-            stack = stack[:-1]
-            continue
-        if entry.kind not in _FORWARD and entry.to_version in stack:
-            last = len(stack) - 1 - stack[::-1].index(entry.to_version)
-            stack = stack[: last + 1]
-        else:
-            stack.append(entry.to_version)
-    away = retired(history)
-    return [version for version in stack if version not in away]

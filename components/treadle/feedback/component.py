@@ -21,7 +21,7 @@ def monitor_model(
         snapshot: Digest of the rows; empty for those its training held out.
         options: The spec's section, as JSON.
         metric: The metric to watch.
-        monitoring: What was seen and decided (records.Monitoring).
+        monitoring: What was seen and decided (monitoring.Monitoring).
         page: The same, for a reader.
     """
     from treadle.step import step
@@ -30,14 +30,14 @@ def monitor_model(
         from pathlib import Path
 
         from treadle import runtime
-        from treadle.feedback import monitor
+        from treadle.feedback import held_out
         from treadle.feedback import page as pages
-        from treadle.spec import Feedback
+        from treadle.feedback_spec import Feedback
 
         store = runtime.object_store()
         version, bundle = runtime.serving_champion(model)
         digest = snapshot or version.lineage.split.held_out
-        found = monitor.run(
+        found = held_out.run(
             version,
             bundle,
             store.local(f"snapshots/{digest}/data.parquet"),
@@ -50,7 +50,7 @@ def monitor_model(
             page=page.path,
             verdict=found.verdict,
             reasons=found.reasons,
-            rows=found.rows,
-            window=found.window,
+            rows=found.evidence.rows,
+            window=found.evidence.window,
         )
-    return found.verdict.value
+    return str(found.verdict.value)

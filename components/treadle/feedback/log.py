@@ -66,6 +66,10 @@ class Logged:
             is_new=self.is_new[kept],
         )
 
+    def looked_at(self) -> "Logged":
+        """Return the rows with none of them new."""
+        return replace(self, is_new=np.zeros(self.rows, dtype=bool))
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -99,8 +103,8 @@ def read(
     now: datetime,
     store: ObjectStore,
 ) -> Logged:
-    """Return the newest rows of the log, ``most_rows`` at most (whole files, so a few more), none
-    from an hour before ``since``. New are the files of the hour ``new_from`` and later that aren't
+    """Return the newest rows of the log, ``most_rows`` at most, none from an hour before ``since``.
+    New are the files of the hour ``new_from`` and later that aren't
     ``seen`` (None: all are).
 
     An id that comes twice counts once, as it was answered first. Rows from later than ``now`` are
@@ -109,9 +113,12 @@ def read(
     found: list[tuple[pa.Table, bool]] = []
     unreadable: list[str] = []
     rows = 0
+    hour = None
     for key in reversed(_own(keys, version, since)):
-        if rows >= most_rows:
+        # Within an hour the names of files say nothing of their time.
+        if rows >= most_rows and hour_in(key) != hour:
             break
+        hour = hour_in(key)
         try:
             table = _rows(store.local(key), version)
         except (pa.ArrowException, OSError):
@@ -122,7 +129,30 @@ def read(
         rows += table.num_rows
     whole = [table for table, _ in found] or [predictions.schema(version.signature).empty_table()]
     is_new = np.repeat([new for _, new in found], [len(table) for table, _ in found])
-    return _ordered(pa.concat_tables(whole), is_new.astype(bool), unreadable, version, now)
+    logged = _ordered(pa.concat_tables(whole), is_new.astype(bool), unreadable, version, now)
+    newest = np.arange(logged.rows) >= logged.rows - most_rows
+    return logged if newest.all() else logged.only(newest)
+
+
+def read_any(
+    keys: Sequence[str], version: ModelVersion, now: datetime, store: ObjectStore
+) -> Logged:
+    """Return the newest rows that any version answered as champion whose features are this
+    version's too. Files that can't be read are left out."""
+    wanted = predictions.schema(version.signature)
+    found, rows = [], 0
+    for key in reversed(keys):
+        if rows >= MOST_ROWS:
+            break
+        try:
+            table = pq.read_table(store.local(key))
+        except (pa.ArrowException, OSError):
+            continue
+        if table.schema.field("features").type == wanted.field("features").type:
+            found.append(_answered(table))
+            rows += found[-1].num_rows
+    whole = pa.concat_tables(found) if found else _answered(wanted.empty_table())
+    return _ordered(whole, np.ones(whole.num_rows, dtype=bool), [], version, now)
 
 
 def _own(keys: Sequence[str], version: ModelVersion, since: datetime | None) -> list[str]:
@@ -137,7 +167,10 @@ def _own(keys: Sequence[str], version: ModelVersion, since: datetime | None) -> 
 
 
 def _rows(path: Path, version: ModelVersion) -> pa.Table:
-    table = pq.read_table(path, schema=predictions.schema(version.signature))
+    return _answered(pq.read_table(path, schema=predictions.schema(version.signature)))
+
+
+def _answered(table: pa.Table) -> pa.Table:
     return table.filter(pc.equal(table["role"], ROLE)).drop_columns(["version", "digest", "role"])
 
 
@@ -159,6 +192,16 @@ def _ordered(
         ahead=int((at > int((now + AHEAD).timestamp() * 1e6)).sum()),
     )
     return logged if first.all() else logged.only(first)
+
+
+def without(logged: Logged, times: Sequence[tuple[datetime, datetime]]) -> Logged:
+    """Leave out the rows that were looked at before and lie in these times."""
+    kept = np.ones(logged.rows, dtype=bool)
+    for begin, end in times:
+        first, last = (int(at.timestamp() * 1e6) for at in (begin, end))
+        kept &= (logged.at < first) | (logged.at > last)
+    kept |= logged.is_new
+    return logged if kept.all() else logged.only(kept)
 
 
 def _first(ids: pa.ChunkedArray) -> Mask:

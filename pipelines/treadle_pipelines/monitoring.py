@@ -1,0 +1,312 @@
+"""``treadle monitor``: one pass over the models at work. Each is looked at, storms are told from
+news, and what was decided is written down and shown."""
+
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from treadle import lease, runtime
+from treadle.errors import RegistryError, TreadleError
+from treadle.feedback import decision, ledger, monitor, page
+from treadle.feedback.monitor import Turn
+from treadle.feedback_spec import Feedback
+from treadle.lease import Lease
+from treadle.monitoring import FLEET_KEY, Entry, Fleet, FleetRow, Verdict, page_key
+from treadle.records import ModelVersion, Query
+from treadle.retrying import retried
+from treadle.spec import Spec
+from treadle.writing import written_aside
+from treadle_pipelines import notices
+from treadle_pipelines.acting import Acting, act
+from treadle_pipelines.listing import columns, local_time
+
+MOST_MODELS = 1_000_000
+MOST_ENTRIES = 20
+Say = Callable[[str], None]
+
+
+def who() -> str:
+    """Return who monitors."""
+    return f"monitor on {socket.gethostname()}, process {os.getpid()}"
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass: since when, by which options other than the specs' own, and who acts (None: it is a
+    look that changes nothing)."""
+
+    now: datetime
+    options: Feedback | None
+    acting: Acting | None
+    notify: Callable[[str, Entry, Entry | None], None]
+
+
+def run(name: str | None, options: Feedback | None, look_only: bool, say: Say) -> Fleet:
+    """Look at a model, or at all of them; write down what was decided, and do it. Where another
+    monitor is at work, look and change nothing."""
+    store, now = runtime.object_store(), datetime.now(UTC)
+    retried(lambda: _champions(name))  # an unknown name, a registry that is away
+    before = retried(known_fleet)
+    with ExitStack() as stack:
+        acting = None if look_only else _acting(stack, say)
+        this = Pass(now, options, acting, notices.notify if acting else _nobody)
+        entries = _resumed(retried(lambda: _champions(name)), before, this)
+        versions = retried(lambda: _champions(name))
+        turns, faults = _look(versions, entries, this)
+        rows = [_decided(turn, this) for turn in _storms(turns)]
+        fleet = _fleet(before, [*rows, *faults], versions if name is None else None, now)
+        if acting is not None:
+            acting.lease.check()
+            retried(lambda: store.put_bytes(FLEET_KEY, fleet.model_dump_json().encode()))
+            notices.send_pending(say)
+        _write_pages(fleet, turns, shared=acting is not None)
+    return fleet.model_copy(update={"rows": [*rows, *faults]})
+
+
+def _nobody(_name: str, _entry: Entry, _former: Entry | None) -> None:
+    """Tell nobody."""
+
+
+def _acting(stack: ExitStack, say: Say) -> Acting | None:
+    """Take the lease for as long as the pass lasts; None where another monitor holds it."""
+    held = retried(lambda: lease.take("monitor", who(), runtime.object_store()))
+    if not isinstance(held, Lease):
+        say(f"{held} is at work: this is a look that changes nothing")
+        return None
+    stack.enter_context(lease.kept(held))
+    return Acting(who(), held, _train, say, lambda: datetime.now(UTC))
+
+
+def _train(spec: Spec) -> dict[str, Any]:
+    """Run the training pipeline as a person would; return its summary."""
+    from rich.console import Console
+
+    from treadle_pipelines import local, run_report
+    from treadle_pipelines.display import shown
+
+    with shown(Console(stderr=True)) as show:
+        done = local.run(spec, show)
+    path = run_report.write(done, spec, runtime.settings().home)
+    return run_report.summary(done, spec, path)
+
+
+def _resumed(
+    versions: list[ModelVersion], before: Fleet | None, this: Pass
+) -> dict[str, Entry | None]:
+    """Return the newest entry of each model; what a monitor that was killed had begun is brought to
+    its end first."""
+    hints = {row.model: row.position for row in before.rows} if before else {}
+    store = runtime.object_store()
+    found: dict[str, Entry | None] = {}
+    for version in versions:
+        name, hint = version.name, hints.get(version.name)
+        entry = retried(partial(ledger.latest, name, hint, store))
+        pending = entry.state.pending if entry else None
+        begun = pending is not None and (pending.learning or pending.back_to is not None)
+        if this.acting is not None and entry is not None and begun:
+            options = this.options or monitor.options_of(version)[0]
+            done, _ = act(name, entry, options, this.acting)
+            this.notify(name, done, entry)
+            entry = done
+        found[name] = entry
+    return found
+
+
+def _champions(name: str | None) -> list[ModelVersion]:
+    if name is not None:
+        return [runtime.serving_champion_version(name)]
+    return list(runtime.registry().find(Query(alias="champion"), MOST_MODELS))
+
+
+def known_fleet() -> Fleet | None:
+    """Return the table of the pass before; None where there is none that can be read."""
+    store = runtime.object_store()
+    if not store.exists(FLEET_KEY):
+        return None
+    try:
+        return Fleet.model_validate_json(store.get_bytes(FLEET_KEY))
+    except ValidationError:
+        return None  # another release's: it is made anew from the records
+
+
+def _look(
+    versions: list[ModelVersion], entries: Mapping[str, Entry | None], this: Pass
+) -> tuple[list[Turn], list[FleetRow]]:
+    """Give each model its turn; one that can't be looked at holds up no other."""
+    turns, faults = [], []
+    for version in versions:
+        try:
+            turns.append(retried(partial(_turn, version, entries.get(version.name), this)))
+        except TreadleError as error:
+            faults.append(FleetRow(model=version.name, version=version.version, fault=str(error)))
+    return turns, faults
+
+
+def _turn(version: ModelVersion, former: Entry | None, this: Pass) -> Turn:
+    registry = runtime.registry()
+
+    def numbered(number: int) -> ModelVersion | None:
+        known = registry.versions(version.name)
+        return next((each for each in known if each.version == number), None)
+
+    return monitor.turn(
+        version, registry.history(version.name), numbered, former, this.options, runtime.bundle,
+        this.now, runtime.object_store(),
+    )  # fmt: skip
+
+
+def _storms(turns: list[Turn]) -> list[Turn]:
+    """Tell one fault upstream, which moves many models at once, from news."""
+    looks = [turn.found for turn in turns if turn.found is not None]
+    wants = sum(found.verdict is Verdict.RETRAIN for found in looks)
+    calm = []
+    for turn in turns:
+        column = decision.storm(looks, turn.options.storm_share)
+        if column is None or turn.found is None or turn.found.verdict is not Verdict.RETRAIN:
+            calm.append(turn)
+            continue
+        calm.append(monitor.calmed(turn, decision.calmed(turn.found, column, wants)))
+    return calm
+
+
+def _decided(turn: Turn, this: Pass) -> FleetRow:
+    """Write down what was decided about a model and do it, if this monitor may."""
+    entry, note = turn.former, turn.note
+    if this.acting is None:
+        return monitor.seen_row(turn)
+    try:
+        if turn.found is not None:
+            this.acting.lease.check()
+            entry = retried(partial(monitor.record, turn, who(), this.now, runtime.object_store()))
+        if entry is not None and entry.state.pending is not None:
+            entry, waits = act(turn.version.name, entry, turn.options, this.acting)
+            note = waits or note
+        if entry is not None and entry is not turn.former:
+            this.notify(turn.version.name, entry, turn.former)
+    except TreadleError as error:
+        return monitor.row(turn, None).model_copy(update={"fault": str(error)})
+    found = monitor.row(turn, entry)
+    champion = retried(partial(runtime.serving_champion_version, turn.version.name))
+    return found.model_copy(update={"note": note, "version": champion.version})
+
+
+def _fleet(
+    before: Fleet | None, rows: list[FleetRow], all_of: list[ModelVersion] | None, now: datetime
+) -> Fleet:
+    """Return the table with these models' lines anew; models that are gone leave it when all were
+    looked at."""
+    lines = {row.model: row for row in before.rows} if before else {}
+    for row in rows:
+        known = lines.get(row.model)
+        lines[row.model] = row if row.fault is None or known is None else known.model_copy(
+            update={"fault": row.fault}
+        )  # fmt: skip
+    there = None if all_of is None else {version.name for version in all_of}
+    kept = [row for name, row in sorted(lines.items()) if there is None or name in there]
+    return Fleet(at=now, rows=kept)
+
+
+def pages() -> Path:
+    """Return the directory of the monitor's pages."""
+    return runtime.settings().home / "reports"
+
+
+def _write_pages(fleet: Fleet, turns: list[Turn], shared: bool) -> None:
+    """Write the pages to the home, and where they are ``shared`` to the object store too, for the
+    model server to show."""
+    store = runtime.object_store()
+    folder = pages() / "monitor"
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(pages() / "fleet.html", page.of_fleet(fleet, "monitor/{}.html"))
+    if shared:
+        store.put_bytes(page_key(None), page.of_fleet(fleet, "monitor/{}").encode())
+    for turn in turns:
+        if turn.found is None:
+            continue
+        name = turn.version.name
+        past = list(ledger.newest(name, MOST_ENTRIES, store))
+        html = page.of_model(turn.found, name, past)
+        _write(folder / f"{name}.html", html)
+        if shared:
+            store.put_bytes(page_key(name), html.encode())
+
+
+def _write(path: Path, html: str) -> None:
+    with written_aside(path) as aside:
+        aside.write_text(html, encoding="utf-8")
+
+
+def accept(name: str, who_: str, why: str) -> str:
+    """Take an incident for how things are now; say what was done."""
+    store = runtime.object_store()
+    version = runtime.serving_champion_version(name)
+    former = ledger.latest(name, None, store)
+    done = monitor.accept(version, former, who_, why, datetime.now(UTC), store)
+    if done is None:
+        raise RegistryError(
+            f"{name} has no incident that could be accepted: treadle history {name}"
+        )
+    return f"{name}: the next look compares with what was an incident until now"
+
+
+def told(fleet: Fleet, as_json: bool) -> str:
+    """Return the fleet as a table, or one model's line with all its reasons."""
+    if as_json:
+        found = {
+            "models": fleet.model_dump(mode="json")["rows"],
+            "page": str(pages() / "fleet.html"),
+        }
+        return json.dumps(found, ensure_ascii=False)
+    if not fleet.rows:
+        return "no model is at work yet: treadle run SPEC makes one"
+    if len(fleet.rows) == 1:
+        return "\n".join(_model_lines(fleet.rows[0]))
+    ordered = sorted(fleet.rows, key=page.badness)
+    rows = [["MODEL", "VERDICT", "NOW", "TRAINED", "DRIFT", "LOOKED AT", "WHY"]]
+    rows += [_line(row) for row in ordered]
+    return f"{columns(rows)}\n\npage: {pages() / 'fleet.html'}"
+
+
+def _line(row: FleetRow) -> list[str]:
+    why = row.fault or (row.reasons[0] if row.reasons else row.note)
+    return [
+        f"{row.model} v{row.version}",
+        _verdict(row),
+        f"{row.metric.value:.4g}" if row.metric else "",
+        f"{row.reference.value:.4g}" if row.reference else "",
+        "" if row.furthest is None else f"{row.furthest:.2f}",
+        local_time(row.at) if row.at else "",
+        why if len(why) <= 90 else f"{why[:89]}…",
+    ]
+
+
+def _verdict(row: FleetRow) -> str:
+    if row.fault:
+        return "can't be looked at"
+    said = row.verdict.value if row.verdict else "no look yet"
+    return f"{said}, {row.outcome.value}" if row.outcome else said
+
+
+def _model_lines(row: FleetRow) -> list[str]:
+    lines = [f"{row.model} version {row.version}: {_verdict(row)}"]
+    lines += [f"  {words}" for words in ([row.fault] if row.fault else row.reasons)]
+    lines += [f"  {row.note}"] if row.note else []
+    if row.at:
+        lines.append(f"page: {pages() / 'monitor' / row.model}.html")
+    return lines
+
+
+def exit_code(fleet: Fleet) -> int:
+    """Return 3 where something needs a person, 1 where a model can't be looked at."""
+    if any(row.needs_person for row in fleet.rows):
+        return 3
+    return 1 if any(row.fault for row in fleet.rows) else 0
