@@ -14,6 +14,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from treadle.edges import QUANTILES, between, cell_edges, coarser, fine_edges
 from treadle.records import ColumnDrift, ColumnProfile, Kind, Profile
@@ -137,10 +138,23 @@ def compare_logged(
     return _told(known, counted), cells
 
 
-def count_logged(values: pa.Array, column: ColumnProfile) -> Counts:
-    """Count a logged feature over the reference's cells or commonest values, all other values and
-    nulls."""
-    return _count_logged(values, column).now
+def places_of(values: pa.Array, column: ColumnProfile) -> tuple[npt.NDArray[np.int64], int]:
+    """Return where each value of a logged feature counts (in one of the reference's cells or
+    commonest values, among all others, or as null), and how many such places there are."""
+    if column.cells:
+        edges = _as_logged(cell_edges(column.quantiles), values.type.to_pandas_dtype())
+        numbers = values.to_numpy(zero_copy_only=False)
+        found = np.searchsorted(edges, numbers, side="right").astype(np.int64)
+        others = len(edges) + 1
+    else:
+        known = [share.value for share in column.top[:VALUES_COMPARED]]
+        others = len(known)
+        if column.kind is Kind.BOOLEAN:
+            values = pc.if_else(pc.greater(values, 0), "true", "false")
+        codes = pc.index_in(values, value_set=pa.array(known, pa.string()))
+        found = codes.fill_null(others).to_numpy(zero_copy_only=False).astype(np.int64)
+    found[np.asarray(values.is_null())] = others + 1
+    return found, others + 2
 
 
 def _count_logged(values: pa.Array, column: ColumnProfile) -> _Counted:

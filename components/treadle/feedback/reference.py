@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
@@ -147,9 +148,10 @@ def _usual(table: pa.Table, bundle: Bundle) -> tuple[dict[str, list[Usual]], dic
     last: dict[str, Counted] = {}
     for column in known:
         values = feature_array(columns[column.name], features[column.name])
+        places, cells = drift.places_of(values, column)
         usual[column.name] = []
         for parts in _scales(len(values)):
-            counts = _parts(values, column, parts)
+            counts = _parts(values, places, cells, column, parts)
             steps = [between(column, *pair) for pair in pairwise(counts)]
             usual[column.name].append(
                 Usual(
@@ -183,14 +185,17 @@ def usual_of(scales: Sequence[Usual], rows: int) -> Usual:
     )
 
 
-def _parts(values: pa.Array, column: ColumnProfile, parts: int) -> list[Counted]:
+def _parts(
+    values: pa.Array, places: npt.NDArray[np.int64], cells: int, column: ColumnProfile, parts: int
+) -> list[Counted]:
+    """Count a column's parts; ``places`` is where each value counts, of ``cells`` such places."""
     edges = np.arange(parts + 1) * len(values) // parts
-    return [count(values.slice(a, b - a), column) for a, b in pairwise(edges)]
-
-
-def count(values: pa.Array, column: ColumnProfile) -> Counted:
-    """Count a column over the reference's cells."""
-    return counted(drift.count_logged(values, column), values, column)
+    of_part = np.repeat(np.arange(parts), np.diff(edges))
+    counts = np.bincount(of_part * cells + places, minlength=parts * cells).reshape(parts, cells)
+    return [
+        counted(each, values.slice(begin, end - begin), column)
+        for each, (begin, end) in zip(counts, pairwise(edges), strict=True)
+    ]
 
 
 def counted(cells: drift.Counts, values: pa.Array, column: ColumnProfile) -> Counted:
