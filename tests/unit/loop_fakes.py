@@ -150,7 +150,10 @@ class AtWork:
         )
         version = made.model_copy(update={"lineage": lineage})
         self.registry._versions[name][-1] = version
-        promotion.change(self.registry, name, ChangeKind.PROMOTED, version, "test", "better")
+        former = self.registry.aliased(name, "champion")
+        promotion.change(
+            self.registry, name, ChangeKind.PROMOTED, former, version, "test", "better"
+        )
         return version
 
     def ask(

@@ -63,7 +63,10 @@ def trained(work: AtWork, passed: bool = True) -> Train:
             fields = {field: getattr(known[0], field) for field in NewVersion.model_fields}
             made = work.registry.register(NewVersion(**fields | {"lineage": lineage}), {})
         if promoted:
-            promotion.change(work.registry, name, ChangeKind.PROMOTED, made, "run", "better")
+            former = work.registry.aliased(name, "champion")
+            promotion.change(
+                work.registry, name, ChangeKind.PROMOTED, former, made, "run", "better"
+            )
         return {"version": made.version, "promoted": promoted, "reasons": ["10 % better"],
                 "awaits_approval": passed and not promoted}  # fmt: skip
 
