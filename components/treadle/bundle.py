@@ -98,6 +98,10 @@ class SkopsModel:
 
 # Types that skops doesn't know to be harmless by itself.
 TRUSTED = [
+    # These two can be made to read beyond their arrays: a bundle's digest, and its signature where
+    # a key is set, are checked before it is loaded.
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.tree._tree.Tree",
     "sklearn.model_selection._split.KFold",
     "treadle.transformers.Categories",
     "treadle.transformers.Numbers",
