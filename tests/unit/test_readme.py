@@ -36,10 +36,19 @@ def test_every_make_target_that_the_documents_name_is_there() -> None:
 
 
 def test_every_path_that_the_documents_name_is_there() -> None:
-    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    for document in documents:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text("utf-8")):
-            found = list(ROOT.glob(target + "*"))
-            assert found, f"{document.name} names {target}"
+            found = list(document.parent.resolve().glob(target + "*"))
+            assert found or (document.parent / target).exists(), f"{document} names {target}"
+
+
+def test_every_decision_has_a_number_of_its_own() -> None:
+    decisions = sorted((ROOT / "docs" / "adr").glob("*.md"))
+    numbers = [int(path.name.split("-")[0]) for path in decisions]
+    assert numbers == list(range(1, len(decisions) + 1))
+    for number, path in zip(numbers, decisions, strict=True):
+        assert path.read_text(encoding="utf-8").startswith(f"# {number}. ")
 
 
 def test_every_example_has_a_name_and_says_what_it_is_for() -> None:
