@@ -5,7 +5,6 @@ The search is submitted through the job API; data, reports and result go through
 
 import json
 import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -27,13 +26,6 @@ from integration.conftest import free_port, wait_for
 from treadle import prepared
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.adapters.optuna import TpeProposer
-
-# The cluster's token, as a person would set it; this file's own processes get the same. Ray reads
-# it once, when it is imported.
-_SECRET = os.environ.setdefault("TESTS_RAY_TOKEN", secrets.token_hex(16))
-TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _SECRET}
-os.environ.update(TOKEN)
-
 from treadle.adapters.ray_jobs import RayJobs
 from treadle.errors import EnvironmentFault, ModelError
 from treadle.halving import Crew
@@ -42,6 +34,9 @@ from treadle.spec import Family, TrainingOptions
 from treadle.training import remote, train
 
 BIN = Path(sys.executable).parent
+# Ray's job API wants a token unless it is told otherwise. It reads that once, when it is imported,
+# and other tests import it too; this cluster is on the loopback for a minute.
+AUTH = {"RAY_AUTH_MODE": "disabled"}
 FOREST = TrainingOptions(families=[Family.FOREST], trials=12, budget_s=200, seed=3)
 
 
@@ -101,7 +96,7 @@ def cluster() -> Iterator[RayCluster]:
     scratch = Path(tempfile.mkdtemp(prefix="treadle-cluster-", dir="/tmp"))
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("TREADLE_", "RAY_"))}
     port, dashboard = free_port(), free_port()
-    environment = plain | TOKEN | {"PATH": f"{BIN}:{plain['PATH']}"}
+    environment = plain | AUTH | {"PATH": f"{BIN}:{plain['PATH']}"}
     made = RayCluster(f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{port}", scratch, environment)
     try:
         made.start(
