@@ -239,11 +239,16 @@ def source_breaks(server: Server, rows: list[Row]) -> None:
     expect(row["verdict"] in ("healthy", "watch"), "a mended source is no incident")
 
 
-def bad_challenger(server: Server, rows: list[Row]) -> None:
+def bad_challenger(server: Server, connection: duckdb.DuckDBPyConnection, rows: list[Row]) -> None:
     """Promote a bad model against the gate's word; the loop must go back."""
-    say("a linear model is trained on the first months; the gate says no")
+    say("a model is trained on rows with the answers of others; the gate says no")
+    connection.execute(
+        "COPY (SELECT * REPLACE (lag(arr_delay, 999, 0) OVER (ORDER BY scheduled) AS arr_delay) "
+        f"FROM '{HOME / 'first.parquet'}') TO '{HOME / 'bad.parquet'}' (FORMAT parquet)"
+    )
     spec = write_spec(
         "bad.yaml",
+        source="bad.parquet",
         training={"families": ["linear"], "trials": 1, "budget_s": 20, "metric": "mae"},
     )
     made = treadle("run", spec, codes=(3,), TREADLE_SERVER_URL=server.url)
@@ -274,7 +279,7 @@ def main() -> None:
         with serving() as server:
             next_month = months_pass(server, connection)
             source_breaks(server, of_month(connection, next_month))
-            bad_challenger(server, of_month(connection, next_month + 1))
+            bad_challenger(server, connection, of_month(connection, next_month + 1))
     print(subprocess.run([str(TREADLE), "history", MODEL, "--home", str(HOME)],
                          capture_output=True, text=True, check=True).stdout)  # fmt: skip
     say(f"the fleet: {HOME / 'reports' / 'fleet.html'}")
