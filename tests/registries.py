@@ -2,17 +2,23 @@
 MLflow server."""
 
 import contextlib
+import io
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import tarfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from treadle import bundle as bundles
+from treadle.adapters import mlflow_tables
+from treadle.adapters.filesystem import DirectoryStore
 from treadle.adapters.model_server import free_port
 from treadle.bundle import Bundle
 from treadle.ports import ObjectStore
@@ -116,3 +122,41 @@ def stored_bundle(directory: Path, store: ObjectStore, slope: float) -> Bundle:
     made = Bundle.at(directory)
     bundles.store_bundle(made, store)
     return made
+
+
+class Addressed(DirectoryStore):
+    """A directory that says it were S3: an MLflow server takes no version whose bundle lies in a
+    directory."""
+
+    def uri(self, key: str) -> str:
+        return f"s3://models/{key}"
+
+
+def changed(path: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
+    """Write a tar file anew with other members."""
+    with tarfile.open(path) as tar:
+        members = {m.name: tar.extractfile(m).read() for m in tar.getmembers()}  # type: ignore[union-attr]
+    change(members)
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def die_after_inserting_into(table: str) -> None:
+    """Have this process killed within the transaction that inserts a row into ``table``."""
+    insert = mlflow_tables.insert
+
+    def killed(connection: sqlite3.Connection, into: str, *rest: Any) -> None:
+        insert(connection, into, *rest)
+        if into == table:
+            # What a large transaction does by itself: part of it is in the file already.
+            connection.execute("PRAGMA cache_size = 1")
+            for number in range(2000):
+                row = {"key": str(number), "value": "x" * 999, "run_uuid": "r"}
+                insert(connection, "params", row)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    mlflow_tables.insert = killed

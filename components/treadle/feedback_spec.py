@@ -7,9 +7,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from treadle.section import Section
+from treadle.section import Section, interval_s
 
-_UNITS_S = {"m": 60, "h": 3600, "d": 86_400}
 _HOURS = re.compile(r"(\d{1,2})-(\d{1,2})")
 
 
@@ -96,7 +95,7 @@ class Feedback(Section):
         """How many days are looked at; None where it isn't said in time."""
         if self.window is None or self.window.endswith("rows"):
             return None
-        return int(self.window[:-1]) * _UNITS_S[self.window[-1]] / 86_400
+        return interval_s(self.window) / 86_400
 
     @property
     def window_rows(self) -> int | None:
@@ -107,7 +106,7 @@ class Feedback(Section):
     @property
     def cool_down_s(self) -> float:
         """The cool-down in seconds."""
-        return float(int(self.cool_down[:-1]) * _UNITS_S[self.cool_down[-1]])
+        return float(interval_s(self.cool_down))
 
     def is_quiet(self, now: datetime) -> bool:
         """Say whether a moment lies in the quiet hours."""

@@ -10,12 +10,11 @@ from rich.console import Console
 
 from treadle import runtime
 from treadle.errors import EnvironmentFault, GateRefused, SpecError, StoreError, TreadleError
+from treadle.section import interval_s
 from treadle.spec import Spec
 from treadle.writing import written_aside
 from treadle_pipelines import job, job_log, job_runs, kfp_runs
 from treadle_pipelines.display import shown
-
-UNITS_S = {"m": 60, "h": 3600, "d": 86400}
 
 
 class BackEnd(StrEnum):
@@ -139,10 +138,8 @@ def _on_kfp(spec: Spec, options: Options) -> tuple[dict[str, Any], int]:
     kfp = kfp_runs.Kfp(runtime.settings().kfp_url or "")
     experiment = options.experiment or spec.name
     if options.every or options.cron:
-        interval_s = None
-        if options.every:
-            interval_s = int(options.every[:-1]) * UNITS_S[options.every[-1]]
-        made = kfp.schedule(spec, experiment, say, options.cron, interval_s)
+        every_s = interval_s(options.every) if options.every else None
+        made = kfp.schedule(spec, experiment, say, options.cron, every_s)
         return {"to": "kfp", "recurring_run": made, "experiment": experiment}, 0
     run_id, name = kfp.start(spec, experiment, say)
     found = {"to": "kfp", "run": name, "run_id": run_id, "link": kfp.link(run_id)}

@@ -1,15 +1,13 @@
 """A version goes from one registry to another in a file, and arrives as it was or not at all."""
 
-import io
 import json
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from registries import new_version, stored_bundle
+from registries import Addressed, changed, new_version, stored_bundle
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.adapters.mlflow_sqlite import SqliteMlflowRegistry
 from treadle.bundle import Bundle
@@ -20,13 +18,6 @@ from treadle.registry import archive
 
 OURS, OTHERS = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 Change = Callable[[dict[str, bytes]], None]
-
-
-class Addressed(DirectoryStore):
-    """An MLflow server takes no version whose bundle lies in a directory."""
-
-    def uri(self, key: str) -> str:
-        return f"s3://models/{key}"
 
 
 @pytest.fixture
@@ -51,19 +42,6 @@ def packed(version: ModelVersion, store: DirectoryStore, tmp_path: Path) -> Path
     bundle = Bundle.fetch(version.digest, store, verify_key=None)
     archive.pack(version, bundle, store, out, OURS)
     return out
-
-
-def changed(path: Path, change: Change) -> Path:
-    """Write the archive anew with other members."""
-    with tarfile.open(path) as tar:
-        members = {m.name: tar.extractfile(m).read() for m in tar.getmembers()}  # type: ignore[union-attr]
-    change(members)
-    with tarfile.open(path, "w") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
 
 
 def test_what_arrives_is_what_was_sent(

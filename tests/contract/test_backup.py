@@ -1,13 +1,11 @@
 """All that is kept goes into one file, and comes back into any registry and store as it was, or not
 at all."""
 
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +14,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from registries import new_version, stored_bundle
+from registries import Addressed, changed, new_version, stored_bundle
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.adapters.mlflow_sqlite import SqliteMlflowRegistry
 from treadle.bundle import Bundle
@@ -29,13 +27,6 @@ from treadle.registry.backup import Kept, backup, restore
 OURS, OTHERS = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 Change = Callable[[dict[str, bytes]], None]
 MODEL = "größen"
-
-
-class Addressed(DirectoryStore):
-    """An MLflow server takes no version whose bundle lies in a directory."""
-
-    def uri(self, key: str) -> str:
-        return f"s3://models/{key}"
 
 
 @pytest.fixture
@@ -179,19 +170,6 @@ def test_a_restore_that_is_killed_goes_on_where_it_is_run_again(
     assert ends[-1] == 0
     assert blank.history(MODEL) == lived.history(MODEL)
     assert blank.aliases() == lived.aliases()
-
-
-def changed(path: Path, change: Change) -> Path:
-    """Write the backup anew with other members."""
-    with tarfile.open(path) as tar:
-        members = {m.name: tar.extractfile(m).read() for m in tar.getmembers()}  # type: ignore[union-attr]
-    change(members)
-    with tarfile.open(path, "w") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
 
 
 def newer(members: dict[str, bytes]) -> None:

@@ -310,25 +310,18 @@ def test_mlflows_client_reads_the_history_that_was_written_directly(
     assert champion(client, "both") == 1
 
 
+# For what the suites share.
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
 KILLED = """
-import os, sqlite3, sys
-from treadle.adapters import mlflow_tables
+import sys
+from registries import die_after_inserting_into
 from treadle.adapters.mlflow_sqlite import SqliteMlflowRegistry
 from treadle.records import Change
 from pathlib import Path
 
 home, change = Path(sys.argv[1]), Change.model_validate_json(sys.argv[2])
 
-def killed(connection, table, *rest, insert=mlflow_tables.insert):
-    insert(connection, table, *rest)
-    if table == sys.argv[3]:
-        # What a large transaction does by itself: part of it is in the file already.
-        connection.execute("PRAGMA cache_size = 1")
-        for number in range(2000):
-            insert(connection, "params", {"key": str(number), "value": "x" * 999, "run_uuid": "r"})
-        os.kill(os.getpid(), 9)
-
-mlflow_tables.insert = killed
+die_after_inserting_into(sys.argv[3])
 SqliteMlflowRegistry(home / "mlflow.db", home / "artifacts").change_champion("killed", change, 1)
 """
 
@@ -341,7 +334,7 @@ def test_a_kill_within_the_change_leaves_it_undone(
         embedded.register(new_version("killed", semver), {})
     embedded.change_champion("killed", entry(None, 1), 0)
     arguments = [str(tmp_path), entry(1, 2).model_dump_json(), table]
-    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=dict(os.environ))
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=ENVIRONMENT)
     assert done.returncode == -signal.SIGKILL
     assert (tmp_path / "mlflow.db-journal").exists()
     assert champion(embedded, "killed") == 1

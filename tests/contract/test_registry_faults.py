@@ -116,22 +116,12 @@ def test_a_kill_between_two_steps_over_http_leaves_nothing_half_done(
 
 
 REGISTERING = """
-import os, sys
+import sys
 from pathlib import Path
-from registries import new_version
-from treadle.adapters import mlflow_tables
+from registries import die_after_inserting_into, new_version
 from treadle.adapters.mlflow_sqlite import SqliteMlflowRegistry
 
-def killed(connection, table, *rest, insert=mlflow_tables.insert):
-    insert(connection, table, *rest)
-    if table == sys.argv[2]:
-        # What a large transaction does by itself: part of it is in the file already.
-        connection.execute("PRAGMA cache_size = 1")
-        for number in range(2000):
-            insert(connection, "params", {"key": str(number), "value": "x" * 999, "run_uuid": "r"})
-        os.kill(os.getpid(), 9)
-
-mlflow_tables.insert = killed
+die_after_inserting_into(sys.argv[2])
 home = Path(sys.argv[1])
 SqliteMlflowRegistry(home / "mlflow.db", home / "artifacts").register(new_version("cut"), {})
 """

@@ -63,7 +63,7 @@ def pack(
     if version.lineage.environment:
         files[ENVIRONMENT] = store.local(version.lineage.environment)
     record = NewVersion(**{name: getattr(version, name) for name in NewVersion.model_fields})
-    hashes = {name: _sha256(path) for name, path in files.items()}
+    hashes = {name: sha256(path) for name, path in files.items()}
     contents = Contents(format=FORMAT, files=hashes, version=record).model_dump_json(indent=1)
     with TemporaryDirectory(prefix="treadle-") as scratch, written_aside(out) as aside:
         told = Path(scratch) / CONTENTS
@@ -206,5 +206,7 @@ def opened(tar: tarfile.TarFile, member: tarfile.TarInfo) -> io.BufferedReader:
     return cast("io.BufferedReader", content)
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def sha256(path: Path) -> str:
+    """Return a file's SHA-256 as hexadecimal digits."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

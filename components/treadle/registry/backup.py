@@ -133,7 +133,7 @@ def _read(registry: Registry, name: str) -> BackedUpModel:
 def _add(tar: tarfile.TarFile, name: str, path: Path) -> str:
     """Add a file; return its SHA-256."""
     tar.add(path.resolve(), name, recursive=False, filter=archive.plain)
-    return _sha256(path)
+    return archive.sha256(path)
 
 
 def _check_bundles(digests: Mapping[str, str], files: Mapping[str, str]) -> None:
@@ -239,7 +239,7 @@ def _missing(
             continue
         if key not in there:
             missing[key] = member
-        elif _sha256(store.local(key)) != files[name]:
+        elif archive.sha256(store.local(key)) != files[name]:
             raise RegistryError(
                 f"{store.uri(key)} is there already and isn't what the backup has; nothing was "
                 "changed: restore into an empty place, with another --home or TREADLE_OBJECT_STORE"
@@ -297,8 +297,3 @@ def _put_back(model: BackedUpModel, registry: Registry, store: ObjectStore) -> i
         if carrier is None or carrier.version != number:
             registry.set_alias(model.name, alias, number)
     return len(added)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
