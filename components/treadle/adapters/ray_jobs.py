@@ -23,6 +23,8 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 POLL_S = 1.0
 # How long the cluster may be out of reach before the search is given up here; there it goes on.
 PATIENCE_S = 300.0
+# How long a cluster that refuses the job is asked again; one refusal takes Ray itself some seconds.
+START_S = 30.0
 STOP_S = 20.0
 ANSWER_S = 10.0
 _UNDER_WAY = (JobStatus.PENDING, JobStatus.RUNNING)
@@ -85,11 +87,25 @@ class RayJobs:
             return
         if status is not None:
             client.delete_job(job)
-        client.submit_job(
-            entrypoint=f"python -m treadle.training.cluster_job {name}",
-            submission_id=job,
-            runtime_env={"env_vars": self._environment},
-        )
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                client.submit_job(
+                    entrypoint=f"python -m treadle.training.cluster_job {name}",
+                    submission_id=job,
+                    runtime_env={"env_vars": self._environment},
+                )
+                break
+            except (RuntimeError, OSError) as error:
+                # A head that has just started answers before its agent takes jobs.
+                if _status(client, job) in _UNDER_WAY:
+                    break
+                if time.monotonic() > deadline:
+                    raise EnvironmentFault(
+                        f"the cluster at {self._address} takes no job ({error}): look at the "
+                        "head's dashboard_agent.log (its port may be taken by another Ray)"
+                    ) from error
+                time.sleep(POLL_S)
         say(f"train: job {job} on {self._address}")
 
     def _follow(self, client: Any, job: str) -> tuple[Any, list[str]]:
