@@ -40,16 +40,7 @@ def distance(reference: Counts, current: Counts) -> float:
     """Return the Jensen-Shannon distance of two count vectors: the square root of the divergence
     in bits, 0 (equal) to 1 (disjoint). Lin 1991, "Divergence measures based on the Shannon
     entropy". 0 where either is empty."""
-    if not reference.sum() or not current.sum():
-        return 0.0
-    p, q = reference / reference.sum(), current / current.sum()
-    mean = (p + q) / 2
-
-    def bits(part: npt.NDArray[np.float64]) -> float:
-        held = part > 0
-        return float(np.sum(part[held] * np.log2(part[held] / mean[held])))
-
-    return float(np.sqrt(max((bits(p) + bits(q)) / 2, 0.0)))
+    return float(np.sqrt(_divergence(reference[None], current[None])[0]))
 
 
 def shift(reference: ColumnProfile, current: Sequence[int]) -> float | None:
@@ -123,19 +114,22 @@ def compare(
     """Compare the view ``data`` with the reference, column by column, the furthest first. Times
     are left out: later rows are later."""
     columns = [column for column in reference if column.kind is not Kind.TIME]
-    return _told(columns, _count(connection, columns, rows))
+    return _furthest_first(_told(columns, _count(connection, columns, rows)))
+
+
+def _furthest_first(drifts: Sequence[ColumnDrift]) -> list[ColumnDrift]:
+    return sorted(drifts, key=lambda drift: -drift.distance)
 
 
 def compare_logged(
-    columns: Mapping[str, pa.Array], reference: Sequence[ColumnProfile]
-) -> tuple[list[ColumnDrift], dict[str, Counts]]:
-    """Compare features as the prediction log holds them with the reference, the furthest first; and
-    return the counts: of the reference's cells or commonest values, of all other values, of nulls.
-    Times are left out."""
-    known = [c for c in reference if c.kind is not Kind.TIME and c.name in columns]
-    counted = [_count_logged(columns[column.name], column) for column in known]
-    cells = {column.name: pair.now for column, pair in zip(known, counted, strict=True)}
-    return _told(known, counted), cells
+    logged: Sequence[tuple[ColumnProfile, pa.Array]],
+) -> list[tuple[ColumnDrift, Counts]]:
+    """Compare features as the prediction log holds them with the reference, each with its counts:
+    of the reference's cells or commonest values, of all other values, of nulls."""
+    columns = [column for column, _ in logged]
+    counted = [_count_logged(values, column) for column, values in logged]
+    drifts = _told(columns, counted)
+    return [(told, pair.now) for told, pair in zip(drifts, counted, strict=True)]
 
 
 def places_of(values: pa.Array, column: ColumnProfile) -> tuple[npt.NDArray[np.int64], int]:
@@ -175,25 +169,40 @@ def _count_logged(values: pa.Array, column: ColumnProfile) -> _Counted:
 def _as_logged(edges: Sequence[float], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """Return edges in the precision of the values: one that follows right after another, so that a
     value has a cell of its own, still does."""
-    rounded = np.asarray(edges).astype(dtype)
-    after = np.nextafter(np.asarray(edges), np.inf)
-    for place in np.flatnonzero(np.isin(edges, after)):
+    exact = np.asarray(edges)
+    rounded = exact.astype(dtype)
+    for place in np.flatnonzero(np.nextafter(exact[:-1], np.inf) == exact[1:]) + 1:
         if rounded[place] == rounded[place - 1]:
             rounded[place] = np.nextafter(rounded[place], np.inf, dtype=dtype)
     return rounded
 
 
-def apart(one: Counts, other: Counts) -> float:
-    """Return the Jensen-Shannon distance of two count vectors without what chance alone gives: with
-    k cells and n and m rows the divergence is (k - 1) / (8 ln 2) (1/n + 1/m) bits on average even
-    where both come from one distribution (Grosse et al. 2002, "Analysis of symbolic sequences using
-    the Jensen-Shannon divergence")."""
-    n, m = int(one.sum()), int(other.sum())
-    if not n or not m:
-        return 0.0
-    cells = int(((one + other) > 0).sum())
-    chance = (cells - 1) / (8 * np.log(2)) * (1 / n + 1 / m)
-    return float(np.sqrt(max(distance(one, other) ** 2 - chance, 0.0)))
+def apart(one: Counts, other: Counts) -> npt.NDArray[np.float64]:
+    """Return the Jensen-Shannon distances of two (pairs, cells) arrays of counts, row by row,
+    without what chance alone gives: with k cells and n and m rows the divergence is
+    (k - 1) / (8 ln 2) (1/n + 1/m) bits on average even where both come from one distribution
+    (Grosse et al. 2002, "Analysis of symbolic sequences using the Jensen-Shannon divergence")."""
+    n, m = one.sum(axis=1), other.sum(axis=1)
+    chance = (((one + other) > 0).sum(axis=1) - 1) / (8 * np.log(2)) * (
+        1 / np.maximum(n, 1) + 1 / np.maximum(m, 1)
+    )  # fmt: skip
+    return np.asarray(np.sqrt(np.maximum(_divergence(one, other) - chance, 0.0)))
+
+
+def _divergence(one: Counts, other: Counts) -> npt.NDArray[np.float64]:
+    """Return the Jensen-Shannon divergences in bits of two (pairs, cells) arrays of counts, row by
+    row; 0 where either is empty."""
+    n, m = one.sum(axis=1, keepdims=True), other.sum(axis=1, keepdims=True)
+    p, q = one / np.maximum(n, 1), other / np.maximum(m, 1)
+    mean = (p + q) / 2
+    empty = (n == 0) | (m == 0)
+    bits = (_bits(p, mean) + _bits(q, mean)) / 2
+    return np.where(empty[:, 0], 0.0, np.maximum(bits, 0.0))
+
+
+def _bits(part: npt.NDArray[np.float64], mean: npt.NDArray[np.float64]) -> Any:
+    ratio = np.divide(part, mean, out=np.ones_like(part), where=part > 0)
+    return (part * np.log2(ratio)).sum(axis=1)
 
 
 def compare_profiled(
@@ -213,7 +222,8 @@ def compare_profiled(
             connection.read_parquet(str(path)).create_view("data")
             read = _count(connection, unknown, found.rows)
         pairs |= {column.name: pair for column, pair in zip(unknown, read, strict=True)}
-    return _told(columns, [pair for pair in pairs.values() if pair is not None])
+    every = [pair for pair in pairs.values() if pair is not None]
+    return _furthest_first(_told(columns, every))
 
 
 def _from_profile(
@@ -235,7 +245,7 @@ def _from_profile(
 
 def _told(columns: Sequence[ColumnProfile], counted: Sequence[_Counted]) -> list[ColumnDrift]:
     chances = [chance(pair.was, pair.now) for pair in counted]
-    found = [
+    return [
         ColumnDrift(
             column=column.name,
             distance=distance(pair.was, pair.now),
@@ -247,7 +257,6 @@ def _told(columns: Sequence[ColumnProfile], counted: Sequence[_Counted]) -> list
         )
         for column, pair, sure in zip(columns, counted, believable(chances), strict=True)
     ]
-    return sorted(found, key=lambda drift: -drift.distance)
 
 
 def _count(

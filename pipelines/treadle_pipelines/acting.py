@@ -71,6 +71,7 @@ def _roll_back(
 ) -> Entry:
     champion = _champion(name)
     if champion.version == pending.back_to:  # a monitor that was killed had come so far
+        retried(lambda: announce(name))
         return _done(name, entry, Outcome.ROLLED_BACK, entry.reasons, champion.version, acting)
     if champion.version != pending.version:
         return _overtaken(name, entry, champion, acting)
@@ -81,7 +82,7 @@ def _roll_back(
     change = promotion.rollback(
         name, runtime.registry(), runtime.bundle, acting.who, entry.reasons[0]
     )
-    announce(name)
+    retried(lambda: announce(name))
     acting.say(f"{name}: version {change.to_version} is the champion again")
     return _done(name, entry, Outcome.ROLLED_BACK, entry.reasons, change.to_version, acting)
 
@@ -98,6 +99,7 @@ def _retrain(
     if champion.version != pending.version:
         if pending.learning is not None and _is_of(champion, pending.learning):
             words = ["it was promoted before this monitor took over", *champion.decision.reasons]
+            retried(lambda: announce(name))
             return _ended(name, entry, Outcome.PROMOTED, words, champion.version, acting), ""
         return _overtaken(name, entry, champion, acting), ""
     if pending.learning is None:

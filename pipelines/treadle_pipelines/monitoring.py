@@ -4,13 +4,14 @@ news, and what was decided is written down and shown."""
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -31,7 +32,12 @@ from treadle_pipelines.listing import columns, local_time
 
 MOST_MODELS = 1_000_000
 MOST_ENTRIES = 20
+# A turn is for a good part waiting: for the store, the registry, the disk. More at once would hold
+# more windows in memory.
+MODELS_AT_ONCE = 4
 Say = Callable[[str], None]
+Each = TypeVar("Each")
+Found = TypeVar("Found")
 
 
 def who() -> str:
@@ -106,10 +112,14 @@ def _resumed(
     its end first."""
     hints = {row.model: row.position for row in before.rows} if before else {}
     store = runtime.object_store()
+
+    def newest(version: ModelVersion) -> Entry | None:
+        name = version.name
+        return retried(lambda: ledger.latest(name, hints.get(name), store))
+
     found: dict[str, Entry | None] = {}
-    for version in versions:
-        name, hint = version.name, hints.get(version.name)
-        entry = retried(partial(ledger.latest, name, hint, store))
+    for version, entry in zip(versions, _at_once(newest, versions), strict=True):
+        name = version.name
         pending = entry.state.pending if entry else None
         begun = pending is not None and (pending.learning or pending.back_to is not None)
         if this.acting is not None and entry is not None and begun:
@@ -142,13 +152,22 @@ def _look(
     versions: list[ModelVersion], entries: Mapping[str, Entry | None], this: Pass
 ) -> tuple[list[Turn], list[FleetRow]]:
     """Give each model its turn; one that can't be looked at holds up no other."""
-    turns, faults = [], []
-    for version in versions:
+
+    def looked(version: ModelVersion) -> Turn | FleetRow:
         try:
-            turns.append(retried(partial(_turn, version, entries.get(version.name), this)))
+            return retried(lambda: _turn(version, entries.get(version.name), this))
         except TreadleError as error:
-            faults.append(FleetRow(model=version.name, version=version.version, fault=str(error)))
-    return turns, faults
+            return FleetRow(model=version.name, version=version.version, fault=str(error))
+
+    found = _at_once(looked, versions)
+    turns = [each for each in found if isinstance(each, Turn)]
+    return turns, [each for each in found if isinstance(each, FleetRow)]
+
+
+def _at_once(do: Callable[[Each], Found], all_of: Iterable[Each]) -> list[Found]:
+    """Return what ``do`` makes of each, a few at once."""
+    with ThreadPoolExecutor(MODELS_AT_ONCE) as pool:
+        return list(pool.map(do, all_of))
 
 
 def _turn(version: ModelVersion, former: Entry | None, this: Pass) -> Turn:
@@ -229,15 +248,18 @@ def _write_pages(fleet: Fleet, turns: list[Turn], shared: bool) -> None:
     _write(pages() / "fleet.html", page.of_fleet(fleet, "monitor/{}.html"))
     if shared:
         store.put_bytes(page_key(None), page.of_fleet(fleet, "monitor/{}").encode())
-    for turn in turns:
+
+    def write(turn: Turn) -> None:
         if turn.found is None:
-            continue
+            return
         name = turn.version.name
         past = list(ledger.newest(name, MOST_ENTRIES, store))
         html = page.of_model(turn.found, name, past)
         _write(folder / f"{name}.html", html)
         if shared:
             store.put_bytes(page_key(name), html.encode())
+
+    _at_once(write, turns)
 
 
 def _write(path: Path, html: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from loop_fakes import AtWork, rows_of
 
 from json_server import JsonHandler, serving_json
-from treadle import lease, runtime
+from treadle import lease, runtime, signing
 from treadle.config import Settings
 from treadle.deployment import promotion
 from treadle.errors import EnvironmentFault, ModelError, RegistryError, StoreError
@@ -179,6 +179,8 @@ def test_a_kill_between_decision_and_promotion_comes_to_the_same_end_once(
     assert (done.outcome, done.version) == (Outcome.PROMOTED, 2)
     assert len(set(begun)) == 1
     assert len(begun) == (2 if after == "begun" else 1)
+    if after == "promoted":
+        assert told_to_devices(work) == 2
     assert len(work.registry.versions("sum")) == 2
     assert [change.to_version for change in work.registry.history("sum")] == [1, 2]
     assert kinds(work) == ["decided", "retraining", "done"]
@@ -242,6 +244,13 @@ def bad(work: AtWork, **feedback: Any) -> Entry:
     return work.look()
 
 
+def told_to_devices(work: AtWork) -> int | None:
+    """The champion that devices follow."""
+    said = work.store.get_bytes(signing.champion_key("sum"))
+    version: int | None = json.loads(said)["version"]
+    return version
+
+
 def test_a_bad_champion_is_rolled_back_once(work: AtWork) -> None:
     entry = bad(work)
     assert entry.verdict is Verdict.ROLL_BACK
@@ -250,6 +259,7 @@ def test_a_bad_champion_is_rolled_back_once(work: AtWork) -> None:
     champion = work.registry.aliased("sum", "champion")
     assert champion is not None
     assert champion.version == 1
+    assert told_to_devices(work) == 1
     assert act(work, trained(work))[0] == done
 
 
@@ -259,6 +269,7 @@ def test_a_rollback_that_was_killed_before_it_was_noted_is_not_done_twice(work: 
     done, _ = act(work, trained(work), entry)
     assert (done.outcome, done.version) == (Outcome.ROLLED_BACK, 1)
     assert len(work.registry.history("sum")) == 3
+    assert told_to_devices(work) == 1
 
 
 def test_what_somebody_else_promoted_meanwhile_stays(work: AtWork) -> None:

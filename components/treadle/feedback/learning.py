@@ -19,7 +19,7 @@ from treadle.feedback.log import Logged
 from treadle.feedback_spec import LearnFrom, Review
 from treadle.monitoring import Learning
 from treadle.ports import ObjectStore
-from treadle.records import Kind, ModelVersion, Signature
+from treadle.records import ModelVersion, Signature
 from treadle.spec import Approval, Format, Source, Spec, SplitBy, Table
 
 # Columns that the widened rows have beside the table's own; no model reads them.
@@ -106,7 +106,7 @@ def _table(fresh: Logged, answers: pa.Array, signature: Signature, former: pa.Sc
             found.append(_cast(answers, field))
         elif field.name in kinds:
             _refuse_tokens(kinds[field.name].tokens is not None, field.name)
-            found.append(_cast(_plain(columns[field.name], kinds[field.name].kind), field))
+            found.append(_cast(log.plain(columns[field.name], kinds[field.name].kind), field))
         else:
             found.append(pa.nulls(fresh.rows, field.type))
     return pa.Table.from_arrays(found, schema=schema)
@@ -118,14 +118,6 @@ def _refuse_tokens(is_text: bool, name: str) -> None:
             f"column {name!r} is a text of which the log holds the parts alone: set "
             "feedback.learn_from: source"
         )
-
-
-def _plain(values: pa.Array, kind: Kind) -> pa.Array:
-    """Return a logged feature as a table would have it: the shortest decimal that a number was
-    rounded from."""
-    if kind is Kind.NUMBER:
-        return values.cast(pa.string()).cast(pa.float64())
-    return pc.greater(values, 0) if kind is Kind.BOOLEAN else values
 
 
 def _cast(values: pa.Array, field: pa.Field) -> pa.Array:

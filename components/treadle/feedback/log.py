@@ -6,6 +6,7 @@ Files that were cut short are named and left out, never taken for an end of the 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from treadle import labels, predictions
 from treadle.answers import Output
 from treadle.ports import ObjectStore
 from treadle.prepared import UNKNOWN_CLASS
-from treadle.records import ModelVersion, Signature
+from treadle.records import Kind, ModelVersion, Signature
 
 # A window has no more rows than this: the newest.
 MOST_ROWS = 1_000_000
@@ -50,7 +51,7 @@ class Logged:
         """How many rows there are."""
         return len(self.at)
 
-    @property
+    @cached_property
     def columns(self) -> dict[str, pa.Array]:
         """The features."""
         whole = self.table["features"].combine_chunks()
@@ -58,6 +59,8 @@ class Logged:
 
     def only(self, kept: Mask) -> "Logged":
         """Return some of the rows."""
+        if kept.all():
+            return self
         return replace(
             self,
             table=self.table.filter(pa.array(kept)),
@@ -127,11 +130,16 @@ def read(
         fresh = new_from is None or hour_in(key) >= new_from
         found.append((table, fresh and key not in seen))
         rows += table.num_rows
+    found.sort(key=lambda each: _begin(each[0]))
     whole = [table for table, _ in found] or [predictions.schema(version.signature).empty_table()]
     is_new = np.repeat([new for _, new in found], [len(table) for table, _ in found])
     logged = _ordered(pa.concat_tables(whole), is_new.astype(bool), unreadable, version, now)
-    newest = np.arange(logged.rows) >= logged.rows - most_rows
-    return logged if newest.all() else logged.only(newest)
+    return logged.only(np.arange(logged.rows) >= logged.rows - most_rows)
+
+
+def _begin(table: pa.Table) -> int:
+    """Return when a file begins: files of one server, one after another, are in order then."""
+    return int(table["at"][0].value) if table.num_rows else 0
 
 
 def read_any(
@@ -167,19 +175,24 @@ def _own(keys: Sequence[str], version: ModelVersion, since: datetime | None) -> 
 
 
 def _rows(path: Path, version: ModelVersion) -> pa.Table:
-    return _answered(pq.read_table(path, schema=predictions.schema(version.signature)))
+    schema = predictions.schema(version.signature)
+    wanted = [name for name in schema.names if name not in ("version", "digest")]
+    return _answered(pq.read_table(path, schema=schema, columns=wanted))
 
 
 def _answered(table: pa.Table) -> pa.Table:
-    return table.filter(pc.equal(table["role"], ROLE)).drop_columns(["version", "digest", "role"])
+    champions = pc.equal(table["role"], ROLE)
+    if not pc.all(champions, min_count=0).as_py():
+        table = table.filter(champions)
+    return table.select(["prediction_id", "at", "prediction", "probabilities", "features"])
 
 
 def _ordered(
     table: pa.Table, is_new: Mask, unreadable: list[str], version: ModelVersion, now: datetime
 ) -> Logged:
     at = table["at"].cast(pa.int64()).to_numpy()
-    order = np.argsort(at, kind="stable")
-    if (np.diff(order) != 1).any():
+    if (np.diff(at) < 0).any():
+        order = np.argsort(at, kind="stable")
         table, at, is_new = table.take(pa.array(order)), at[order], is_new[order]
     first = _first(table["prediction_id"])
     logged = Logged(
@@ -191,7 +204,7 @@ def _ordered(
         repeated=len(at) - int(first.sum()),
         ahead=int((at > int((now + AHEAD).timestamp() * 1e6)).sum()),
     )
-    return logged if first.all() else logged.only(first)
+    return logged.only(first)
 
 
 def without(logged: Logged, times: Sequence[tuple[datetime, datetime]]) -> Logged:
@@ -201,7 +214,15 @@ def without(logged: Logged, times: Sequence[tuple[datetime, datetime]]) -> Logge
         first, last = (int(at.timestamp() * 1e6) for at in (begin, end))
         kept &= (logged.at < first) | (logged.at > last)
     kept |= logged.is_new
-    return logged if kept.all() else logged.only(kept)
+    return logged.only(kept)
+
+
+def plain(values: pa.Array, kind: Kind) -> pa.Array:
+    """Return a logged feature as a table would have it: the shortest decimal that a number was
+    rounded from."""
+    if kind is Kind.NUMBER:
+        return values.cast(pa.string()).cast(pa.float64())
+    return pc.greater(values, 0) if kind is Kind.BOOLEAN else values
 
 
 def _first(ids: pa.ChunkedArray) -> Mask:

@@ -7,20 +7,19 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from treadle import drift, metrics
 from treadle.answers import Output
-from treadle.bundle import Bundle, decode_row
-from treadle.encoding import NULL_CATEGORY, Column
+from treadle.bundle import Bundle
+from treadle.encoding import NULL_CATEGORY, Column, untokenised
 from treadle.feedback import estimate, log, reference
 from treadle.feedback.log import Labelled, Logged
-from treadle.feedback.reference import PREDICTION, Reference
+from treadle.feedback.reference import Reference
 from treadle.monitoring import Against, Counted, Estimate, Evidence, LogState, Skew, Step
 from treadle.ports import ObjectStore
 from treadle.records import ColumnDrift, ColumnProfile, Kind, ModelVersion, Signature
 from treadle.resampling import Vector
-from treadle.signature import arrays, encode_frame
+from treadle.signature import frame_of, read_frame
 
 # A metric of fewer rows says nothing.
 LEAST_LABELLED = 100
@@ -78,8 +77,8 @@ def look(
     enough = kept.rows >= LEAST_LABELLED
     wanted = metrics.measure(bundle.signature.task, champion.metric)
     known = reference.known_columns(bundle)
+    drifts, prediction, cells = _compared(champion, fresh, known)
     features = fresh.columns
-    columns, cells = drift.compare_logged(features, known)
     counts = {c.name: reference.counted(cells[c.name], features[c.name], c) for c in known}
     seen = Evidence(
         model=version.name,
@@ -89,9 +88,9 @@ def look(
         rows=fresh.rows,
         since=_time(fresh.at[0]) if fresh.rows else None,
         until=_time(fresh.at[-1]) if fresh.rows else None,
-        columns=columns,
-        steps=_steps(known, counts, columns, champion.reference, window, fresh),
-        prediction=_predictions(champion, fresh),
+        columns=sorted(drifts.values(), key=lambda each: -each.distance),
+        steps=_steps(known, counts, drifts, champion.reference, window, fresh),
+        prediction=prediction,
         labelled=kept.rows,
         metric=metrics.with_block_interval(wanted, labelled.answers, kept.output)
         if enough
@@ -117,14 +116,13 @@ def _time(microseconds: np.int64) -> datetime:
 def _steps(
     known: Sequence[ColumnProfile],
     now: Mapping[str, Counted],
-    drifts: Sequence[ColumnDrift],
+    drifts: Mapping[str, ColumnDrift],
     was: Reference,
     window: Window,
     fresh: Logged,
 ) -> list[Step]:
     """Return how far each column moved since the look before; since the last rows of training,
     where this is the first."""
-    words = {each.column: each.words for each in drifts}
     columns = fresh.columns
     found = []
     for column in known:
@@ -135,7 +133,7 @@ def _steps(
         told = {
             "usual": reference.usual_of(was.usual.get(column.name, []), fresh.rows),
             "unseen": _unseen(columns[column.name], column),
-            "words": words[column.name],
+            "words": drifts[column.name].words,
         }
         found.append(step.model_copy(update=told))
     return sorted(found, key=lambda step: step.usual.distance - step.distance)
@@ -146,17 +144,31 @@ def _unseen(values: pa.Array, column: ColumnProfile) -> float | None:
     all of them."""
     if column.kind is not Kind.CATEGORY or len(column.top) < column.distinct or not len(values):
         return None
-    known = pa.array([share.value for share in column.top], pa.string())
-    seen = pc.is_in(values, value_set=known).true_count + values.null_count
-    return float(1 - seen / len(values))
+    known = {None, *(share.value for share in column.top)}
+    shares = values.value_counts()
+    each = zip(shares.field(0).to_pylist(), shares.field(1).to_pylist(), strict=True)
+    return float(sum(count for value, count in each if value not in known) / len(values))
 
 
-def _predictions(champion: Champion, fresh: Logged) -> ColumnDrift | None:
+def _compared(
+    champion: Champion, fresh: Logged, known: Sequence[ColumnProfile]
+) -> tuple[dict[str, ColumnDrift], ColumnDrift | None, dict[str, drift.Counts]]:
+    """Return how features and predictions drifted, all under one control of multiplicity, and the
+    features' counts."""
+    features = fresh.columns
+    logged = [(column, features[column.name]) for column in known]
     profile = champion.reference.prediction
-    if profile is None or not fresh.rows:
-        return None
-    values = reference.predicted(fresh.output, champion.bundle.signature)
-    return drift.compare_logged({PREDICTION: values}, [profile])[0][0]
+    if profile is not None and fresh.rows:
+        values = reference.predicted(fresh.output, champion.bundle.signature)
+        logged.append((profile, values))
+    found = drift.compare_logged(logged)
+    names = [column.name for column in known]
+    columns = dict(zip(names, found, strict=False))
+    return (
+        {name: told for name, (told, _) in columns.items()},
+        found[-1][0] if len(found) > len(names) else None,
+        {name: cells for name, (_, cells) in columns.items()},
+    )
 
 
 def _estimate(champion: Champion, fresh: Logged) -> Estimate | None:
@@ -226,13 +238,23 @@ def _skew(bundle: Bundle, fresh: Logged) -> Skew | None:
     """Send a few logged rows through the code that training reads tables with."""
     if not fresh.rows:
         return None
-    picked = np.unique(np.linspace(0, fresh.rows - 1, SKEW_ROWS).astype(int))
-    few = fresh.only(np.isin(np.arange(fresh.rows), picked))
-    columns = encoded(few, bundle.signature)
-    rows = [decode_row(columns, place, bundle.signature) for place in range(few.rows)]
-    frame = pd.DataFrame(rows, columns=bundle.signature.names)
-    again: Output = bundle.model.output(arrays(encode_frame(frame, bundle.signature)))
+    picked = np.zeros(fresh.rows, dtype=bool)
+    picked[np.linspace(0, fresh.rows - 1, SKEW_ROWS).astype(int)] = True
+    few = fresh.only(picked)
+    columns, _ = read_frame(_frame(few, bundle.signature), bundle.signature)
+    again: Output = bundle.model.output(columns)
     served = few.output
     apart = np.abs(again - served) / np.maximum(np.abs(served), 1.0)
     largest = float(np.max(apart))
     return Skew(rows=few.rows, largest_difference=largest, passed=largest <= SKEW_TOLERANCE)
+
+
+def _frame(logged: Logged, signature: Signature) -> pd.DataFrame:
+    """Return logged rows as a table would have them."""
+    columns = {}
+    for feature in signature.features:
+        values = log.plain(logged.columns[feature.name], feature.kind)
+        if feature.tokens is not None:
+            values = [untokenised(text or "", feature.tokens) for text in values.to_pylist()]
+        columns[feature.name] = values
+    return frame_of(pa.table(columns))

@@ -2,7 +2,6 @@
 snapshots behind it, then kept in the object store."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -151,18 +150,49 @@ def _usual(table: pa.Table, bundle: Bundle) -> tuple[dict[str, list[Usual]], dic
         places, cells = drift.places_of(values, column)
         usual[column.name] = []
         for parts in _scales(len(values)):
-            counts = _parts(values, places, cells, column, parts)
-            steps = [between(column, *pair) for pair in pairwise(counts)]
-            usual[column.name].append(
-                Usual(
-                    rows=len(values) // parts,
-                    distance=max((step.distance for step in steps), default=0.0),
-                    shift=max((step.shift or 0.0 for step in steps), default=0.0),
-                    nulls=max((step.nulls[1] - step.nulls[0] for step in steps), default=0.0),
-                )
-            )
-            last[column.name] = counts[-1]
+            edges = np.arange(parts + 1) * len(values) // parts
+            counts = _counts_of_parts(places, cells, edges)
+            medians = _medians(values, column, edges)
+            usual[column.name].append(_furthest(counts, medians, column, len(values) // parts))
+        median = None if np.isnan(medians[-1]) else float(medians[-1])
+        last[column.name] = Counted(cells=counts[-1].tolist(), median=median)
     return usual, last
+
+
+def _counts_of_parts(
+    places: npt.NDArray[np.int64], cells: int, edges: npt.NDArray[np.int64]
+) -> drift.Counts:
+    """Return (parts, cells) counts; ``places`` is where each value counts, of ``cells`` such
+    places."""
+    parts = len(edges) - 1
+    of_part = np.repeat(np.arange(parts), np.diff(edges))
+    return np.bincount(of_part * cells + places, minlength=parts * cells).reshape(parts, cells)
+
+
+def _medians(values: pa.Array, column: ColumnProfile, edges: npt.NDArray[np.int64]) -> Vector:
+    """Return the median of each part, nan where it holds no number."""
+    sizes = np.diff(edges)
+    if column.kind is not Kind.NUMBER:
+        return np.full(len(sizes), np.nan)
+    rows = np.full((len(sizes), sizes.max(initial=1)), np.nan, dtype=np.float32)
+    rows[np.arange(rows.shape[1]) < sizes[:, None]] = values.to_numpy(zero_copy_only=False)
+    rows.sort(axis=1)  # nan comes last
+    known = rows.shape[1] - np.isnan(rows).sum(axis=1)
+    middle = np.maximum(np.stack([known - 1, known]), 0) // 2
+    return np.asarray(np.take_along_axis(rows, middle.T, axis=1).mean(axis=1, dtype=np.float64))
+
+
+def _furthest(counts: drift.Counts, medians: Vector, column: ColumnProfile, rows: int) -> Usual:
+    """Return how far a column moved at most from one part to the next."""
+    nulls = counts[:, -1] / np.maximum(counts.sum(axis=1), 1)
+    spread = drift.spread(column)
+    shifts = np.abs(np.diff(medians)) / spread if spread else np.empty(0)
+    return Usual(
+        rows=rows,
+        distance=float(drift.apart(counts[:-1], counts[1:]).max(initial=0.0)),
+        shift=float(shifts[~np.isnan(shifts)].max(initial=0.0)),
+        nulls=float(np.diff(nulls).max(initial=0.0)),
+    )
 
 
 def _scales(rows: int) -> list[int]:
@@ -185,24 +215,11 @@ def usual_of(scales: Sequence[Usual], rows: int) -> Usual:
     )
 
 
-def _parts(
-    values: pa.Array, places: npt.NDArray[np.int64], cells: int, column: ColumnProfile, parts: int
-) -> list[Counted]:
-    """Count a column's parts; ``places`` is where each value counts, of ``cells`` such places."""
-    edges = np.arange(parts + 1) * len(values) // parts
-    of_part = np.repeat(np.arange(parts), np.diff(edges))
-    counts = np.bincount(of_part * cells + places, minlength=parts * cells).reshape(parts, cells)
-    return [
-        counted(each, values.slice(begin, end - begin), column)
-        for each, (begin, end) in zip(counts, pairwise(edges), strict=True)
-    ]
-
-
 def counted(cells: drift.Counts, values: pa.Array, column: ColumnProfile) -> Counted:
     """Return a column's counts with its median."""
     is_number = column.kind is Kind.NUMBER and values.null_count < len(values)
     median = float(np.median(values.drop_null().to_numpy())) if is_number else None
-    return Counted(cells=[int(n) for n in cells], median=median)
+    return Counted(cells=cells.tolist(), median=median)
 
 
 def between(column: ColumnProfile, before: Counted, now: Counted) -> Step:
@@ -214,7 +231,7 @@ def between(column: ColumnProfile, before: Counted, now: Counted) -> Step:
         shift = abs(now.median - before.median) / spread
     return Step(
         column=column.name,
-        distance=drift.apart(one, other),
+        distance=float(drift.apart(one[None], other[None])[0]),
         shift=shift,
         nulls=(float(one[-1] / max(one.sum(), 1)), float(other[-1] / max(other.sum(), 1))),
         words="",
