@@ -21,7 +21,7 @@ from treadle.records import ColumnProfile, Kind, Profile
 from treadle.sampling import Sampling
 from treadle.scan import Scan
 from treadle.sql import connected
-from treadle.summary import by_value
+from treadle.summary import Seen, by_value
 
 # Of columns with many values, quantiles are those of about so many rows: off by 0.2 % of rows at
 # most times.
@@ -56,21 +56,30 @@ def profile_and_count(
     rows = pq.read_metadata(path).num_rows
     edges = {c.name: fine_edges(c) for c in reference if c.cells and kinds.get(c.name) is c.kind}
     sampling = Sampling(rows, SAMPLED_ROWS)
-    with connected() as connection, ThreadPoolExecutor(os.cpu_count()) as pool:
-        connection.read_parquet(str(path)).create_view("data")
-        seen = {
-            name: by_value(name, kinds[name], rows, values, edges.get(name), sample)
-            for name, (values, sample) in tally.count(connection, path, kinds, sampling).items()
-        }
-        left = {name: kind for name, kind in kinds.items() if name not in seen}
-        scans = [Scan(connection.cursor(), path, some, sampling, edges) for some in _parted(left)]
-        for found in pool.map(Scan.columns, scans):
-            seen |= found
+    seen = {
+        name: by_value(name, kinds[name], rows, values, edges.get(name), sample)
+        for name, (values, sample) in tally.count(path, kinds, sampling).items()
+    }
+    left = {name: kind for name, kind in kinds.items() if name not in seen}
+    if left:
+        seen |= _scanned(path, left, sampling, edges)
     return Profiled(
         Profile(rows=rows, columns=[seen[name].column for name in kinds]),
         {name: counted for name in kinds if (counted := seen[name].counted) is not None},
         {name: seen[name].sample for name in kinds},
     )
+
+
+def _scanned(
+    path: Path, kinds: Mapping[str, Kind], sampling: Sampling, edges: Mapping[str, list[float]]
+) -> dict[str, Seen]:
+    seen: dict[str, Seen] = {}
+    with connected() as connection, ThreadPoolExecutor(os.cpu_count()) as pool:
+        connection.read_parquet(str(path)).create_view("data")
+        scans = [Scan(connection.cursor(), path, some, sampling, edges) for some in _parted(kinds)]
+        for found in pool.map(Scan.columns, scans):
+            seen |= found
+    return seen
 
 
 def _parted(kinds: Mapping[str, Kind]) -> list[dict[str, Kind]]:

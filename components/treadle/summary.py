@@ -55,9 +55,10 @@ def by_value(
     if kind not in NUMERIC:
         lengths = _lengths(found) if kind is Kind.CATEGORY else None
         column = column.model_copy(update={"lengths": lengths})
-        top = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+        # The commonest first, those that are as common by their names.
+        top = sorted(sorted(found), key=found.__getitem__, reverse=True)
         is_kept = len(top) <= TOP and not is_text(column) and not is_identifier(column)
-        shares = [Share(value=v, count=n) for v, n in (top if is_kept else top[:COMMONEST])]
+        shares = [Share(value=v, count=found[v]) for v in (top if is_kept else top[:COMMONEST])]
         return Seen(column.model_copy(update={"top": shares}), None, thinned(sample))
     values = np.array(list(found), dtype=np.float64)
     counts = np.array(list(found.values()), dtype=np.int64)

@@ -1,28 +1,27 @@
 """Count the values of columns whose type alone says how they are read, as Parquet is decoded:
-whole numbers and days of a narrow range, booleans and texts of few values."""
+whole numbers and days of a narrow range, moments that lie on few even steps, booleans and texts of
+few values."""
 
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from treadle.records import Kind
 from treadle.sampling import Sampling
-from treadle.sql import quoted, single
 from treadle.summary import DAY_S, Counts, Values
 
 # Whole numbers are counted by where they lie in a range no wider than this.
 WIDEST = 100_000
 # Texts with more values than this are left to others.
 MOST_TEXTS = 50_000
-_EPOCH = date(1970, 1, 1)
 _EXACT = 2**53
+_MICROSECONDS = 1e6
 _COLUMNS_AT_ONCE = 32
 
 
@@ -39,14 +38,43 @@ class _Whole:
         if pa.types.is_date32(column.type):
             column = column.view(pa.int32())
         known = column.drop_null() if column.null_count else column
-        places = known.to_numpy() - np.array(self._low, known.type.to_pandas_dtype())
-        self._counts += np.bincount(places.astype(np.int64), minlength=len(self._counts))
+        places = known.to_numpy().astype(np.int64, copy=False) - self._low
+        self._counts += np.bincount(places, minlength=len(self._counts))
         return _as_numbers(column.take(chosen)) * self._unit
 
     def values(self) -> dict[Any, int]:
         """Return each value and how often it is there."""
         there = np.flatnonzero(self._counts)
         values = (there + self._low) * float(self._unit)
+        return dict(zip(values.tolist(), self._counts[there].tolist(), strict=True))
+
+
+class _Moments:
+    """Counts moments in microseconds from ``low`` to ``high`` that are even steps apart, as those
+    of full hours are. The first rows say how wide a step is."""
+
+    def __init__(self, low: int, high: int) -> None:
+        self._low, self._span = low, high - low
+        self._step = 0
+        self._counts: Counts = np.zeros(0, dtype=np.int64)
+
+    def add(self, column: pa.Array, chosen: pa.Array) -> Values | None:
+        column = column.view(pa.int64())
+        since = (column.drop_null() if column.null_count else column).to_numpy() - self._low
+        if not self._step:
+            self._step = int(np.gcd.reduce(pc.unique(pa.array(since)), initial=self._span)) or 1
+            if self._span // self._step >= WIDEST:
+                return None
+            self._counts = np.zeros(self._span // self._step + 1, dtype=np.int64)
+        places, between = np.divmod(since, self._step)
+        if between.any():
+            return None
+        self._counts += np.bincount(places, minlength=len(self._counts))
+        return _as_numbers(column.take(chosen)) / _MICROSECONDS
+
+    def values(self) -> dict[Any, int]:
+        there = np.flatnonzero(self._counts)
+        values = (there * self._step + self._low) / _MICROSECONDS
         return dict(zip(values.tolist(), self._counts[there].tolist(), strict=True))
 
 
@@ -92,17 +120,13 @@ def _as_numbers(column: pa.Array) -> Values:
 
 
 def count(
-    connection: duckdb.DuckDBPyConnection,
-    path: Path,
-    kinds: Mapping[str, Kind],
-    sampling: Sampling,
+    path: Path, kinds: Mapping[str, Kind], sampling: Sampling
 ) -> dict[str, tuple[dict[Any, int], Values]]:
     """Return the values of each column that can be counted so, as ``sql.as_read`` gives them, with
     how often each is there, and those of the sampled rows as numbers (a text's are told apart by
-    theirs). ``connection`` knows the file at ``path`` as the view ``data``."""
+    theirs)."""
     with pq.ParquetFile(path) as file:
-        schema = file.schema_arrow
-    counters = _counters(connection, schema, kinds)
+        counters = _counters(file, kinds)
     names = list(counters)
     found: dict[str, tuple[dict[Any, int], Values]] = {}
     for start in range(0, len(names), _COLUMNS_AT_ONCE):
@@ -111,38 +135,54 @@ def count(
     return found
 
 
-def _counters(
-    connection: duckdb.DuckDBPyConnection, schema: pa.Schema, kinds: Mapping[str, Kind]
-) -> dict[str, "_Whole | _Texts"]:
-    counters: dict[str, _Whole | _Texts] = {}
-    ranged: list[tuple[str, int]] = []
+_Counter = _Whole | _Moments | _Texts
+
+
+def _counters(file: pq.ParquetFile, kinds: Mapping[str, Kind]) -> dict[str, _Counter]:
+    counters: dict[str, _Counter] = {}
     for name, kind in kinds.items():
-        stored = schema.field(name).type
+        stored = file.schema_arrow.field(name).type
         if pa.types.is_string(stored) and kind is Kind.CATEGORY:
             counters[name] = _Texts()
         elif pa.types.is_boolean(stored) and kind is Kind.BOOLEAN:
             counters[name] = _Booleans()
-        elif pa.types.is_integer(stored) and kind is Kind.NUMBER:
-            ranged.append((name, 1))
-        elif pa.types.is_date32(stored) and kind is Kind.TIME:
-            ranged.append((name, DAY_S))
-    if ranged:
-        # Parquet knows these of each row group.
-        ends = (f"{end}({quoted(name)})" for name, _ in ranged for end in ("min", "max"))
-        row = single(connection, f"SELECT {', '.join(ends)} FROM data")
-        for place, (name, unit) in enumerate(ranged):
-            low, high = (_whole(value) for value in row[2 * place : 2 * place + 2])
-            if low > -_EXACT and high < _EXACT and high - low < WIDEST:
-                counters[name] = _Whole(low, high, unit)
+        elif _is_counted_by_place(stored, kind) and (ends := _ends(file, name)):
+            low, high = ends
+            if pa.types.is_timestamp(stored):
+                counters[name] = _Moments(low, high)
+            elif high - low < WIDEST:
+                counters[name] = _Whole(low, high, DAY_S if pa.types.is_date32(stored) else 1)
     return counters
 
 
-def _whole(value: int | date | None) -> int:
-    return (value - _EPOCH).days if isinstance(value, date) else value or 0
+def _is_counted_by_place(stored: pa.DataType, kind: Kind) -> bool:
+    if pa.types.is_signed_integer(stored):
+        return kind is Kind.NUMBER
+    is_moment = pa.types.is_timestamp(stored) and stored.unit == "us"
+    return kind is Kind.TIME and (is_moment or pa.types.is_date32(stored))
+
+
+def _ends(file: pq.ParquetFile, name: str) -> tuple[int, int] | None:
+    """Return the least and the largest of a column's whole numbers, as Parquet knows them of each
+    row group; None where it doesn't, or a float isn't exact there. Without values: 0."""
+    place = file.schema.names.index(name)
+    lows, highs = [], []
+    for group in range(file.num_row_groups):
+        chunk = file.metadata.row_group(group).column(place)
+        known = chunk.statistics
+        if known is None:
+            return None
+        if known.has_min_max:
+            lows.append(known.min_raw)
+            highs.append(known.max_raw)
+        elif not known.has_null_count or known.null_count < chunk.num_values:
+            return None
+    low, high = min(lows, default=0), max(highs, default=0)
+    return (low, high) if -_EXACT < low <= high < _EXACT else None
 
 
 def _count(
-    path: Path, counters: dict[str, "_Whole | _Texts"], sampling: Sampling
+    path: Path, counters: dict[str, _Counter], sampling: Sampling
 ) -> dict[str, tuple[dict[Any, int], Values]]:
     samples: dict[str, list[Values]] = {name: [] for name in counters}
     texts = [name for name, counter in counters.items() if isinstance(counter, _Texts)]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -245,10 +245,15 @@ def test_a_table_of_nulls_alone_is_profiled(parquet: Callable[[pa.Table], Path])
         assert (column.minimum, column.quantiles, column.cells, column.top) == (None, [], [], [])
 
 
+HOURS = st.integers(-40, 40).map(lambda hours: datetime(1970, 1, 1) + timedelta(hours=hours))
 SMALL = {
     "whole": (pa.int64(), st.none() | st.integers(2**52, 2**52 + 90)),
     "wide": (pa.int64(), st.none() | st.integers(-(2**63), 2**63 - 1)),
-    "byte": (pa.uint8(), st.none() | st.integers(0, 255)),
+    "byte": (pa.int8(), st.none() | st.integers(-128, 127)),
+    "unsigned": (pa.uint32(), st.none() | st.integers(2**31 - 5, 2**31 + 5)),
+    "hour": (pa.timestamp("us", "UTC"), st.none() | HOURS.map(lambda at: at.replace(tzinfo=UTC))),
+    "second": (pa.timestamp("us"), st.none() | st.datetimes(datetime(1960, 1, 1))),
+    "nano": (pa.timestamp("ns"), st.none() | HOURS),
     "open": (pa.bool_(), st.none() | st.booleans()),
     "day": (pa.date32(), st.none() | st.dates(date(1969, 1, 1), date(1971, 1, 1))),
     "text": (pa.string(), st.none() | st.sampled_from(["", "a b", "größe", "日本", "'\"\\", "A"])),
@@ -295,6 +300,14 @@ def test_texts_that_turn_out_to_be_many_are_left_to_sql(
     text, few = profile(parquet(table), kinds_of(table.schema, {})).columns
     assert (text.distinct, text.nulls, text.top[0].count) == (1_100, 0, 10)
     assert [share.count for share in few.top] == [1_000, 1_000]
+
+
+def test_moments_between_the_steps_of_the_first_rows_are_left_to_sql(tmp_path: Path) -> None:
+    hours = [datetime(2024, 1, 1) + timedelta(hours=i) for i in range(200)]
+    table = pa.table({"at": [*hours, hours[-1] - timedelta(minutes=1)]})
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=150)
+    (at,) = profile(tmp_path / "rows.parquet", kinds_of(table.schema, {})).columns
+    assert (at.distinct, at.nulls, sum(at.counts)) == (201, 0, 201)
 
 
 @pytest.mark.parametrize("wanted", [1, 7, 1_000, 9_000])

@@ -379,3 +379,16 @@ def test_the_quarantine_keeps_every_column_and_type(validate: Gate) -> None:
     schema = pq.read_schema(validate.quarantine)
     assert schema.names == ["y", "day", "quarantined_because"]
     assert schema.field("day").type == pa.date32()
+
+
+@pytest.mark.parametrize("bad", [0, 5])
+def test_mended_rows_may_come_back_with_their_former_reasons(validate: Gate, bad: int) -> None:
+    columns = {
+        "x": [*[None] * bad, *["a"] * (200 - bad)],
+        "y": NORMAL,
+        "Quarantined_because": ["mended"] * 200,
+    }
+    validate(columns, {"x": ColumnRule(required=True)})
+    aside = validate.set_aside()
+    assert aside.columns[-2:].tolist() == ["Quarantined_because", "quarantined_because_2"]
+    assert aside["quarantined_because_2"].tolist() == ["x is null"] * bad

@@ -62,18 +62,10 @@ def run(
     checks = rules.row_checks(target, options, kinds, inferred, known)
     before = known.schema.columns if known else []
     looked = profile_and_count(path, kinds, before)
-    with connected() as connection:
-        connection.read_parquet(str(path)).create_view("snapshot")
-        failed = rules.count(connection, checks, looked.profile)
-        hard = {c.words: n for c, n in failed.items() if c.severity is Severity.HARD}
-        hard = dict(sorted(hard.items(), key=lambda item: (-item[1], item[0])))
-        quarantine.set_aside(connection, list(failed), aside)
-        kept = quarantine.keep(aside, snapshot, store) if hard else None
-        try:
-            accepted = quarantine.accept(connection, snapshot, list(failed), store)
-        except DataError as error:
-            why = f"{_reasons(hard)}{_place(kept)}"
-            raise GateRefused(f"every row was quarantined, none is left: {why}") from error
+    accepted, failed, kept = _parted(
+        snapshot, path, rules.unproven(checks, looked.profile), store, aside
+    )
+    hard = _hard(failed)
     _refuse_if_too_few(snapshot, accepted, hard, kept, options)
     good = store.local(accepted.data_key)
     if accepted is not snapshot:
@@ -86,6 +78,37 @@ def run(
     findings += schema.enforce(found, known, drifts, options, inferred) if known else []
     _refuse_if_broken(findings)
     return Validated(accepted, found, findings, hard, kept, drifts, known)
+
+
+def _parted(
+    snapshot: Snapshot, path: Path, doubtful: list[RowCheck], store: ObjectStore, aside: Path
+) -> tuple[Snapshot, dict[RowCheck, int], str | None]:
+    """Part the good rows from the bad ones; return the good ones, how many rows fail which of the
+    ``doubtful`` checks, and where the bad ones are kept, if there are any."""
+    if not doubtful:
+        quarantine.set_none_aside(path, aside)
+        return snapshot, {}, None
+    with connected() as connection:
+        connection.read_parquet(str(path)).create_view("snapshot")
+        failed = rules.count(connection, doubtful)
+        hard = _hard(failed)
+        if not hard:
+            quarantine.set_none_aside(path, aside)
+            return quarantine.accept(connection, snapshot, list(failed), store), failed, None
+        quarantine.set_aside(connection, list(failed), aside)
+        kept = quarantine.keep(aside, snapshot, store)
+        try:
+            accepted = quarantine.accept(connection, snapshot, list(failed), store)
+        except DataError as error:
+            why = f"{_reasons(hard)}{_place(kept)}"
+            raise GateRefused(f"every row was quarantined, none is left: {why}") from error
+    return accepted, failed, kept
+
+
+def _hard(failed: dict[RowCheck, int]) -> dict[str, int]:
+    """Return the hard checks' words and how many rows fail each, most rows first."""
+    hard = {check.words: n for check, n in failed.items() if check.severity is Severity.HARD}
+    return dict(sorted(hard.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _kinds(

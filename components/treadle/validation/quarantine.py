@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from treadle import snapshots
 from treadle.ports import ObjectStore
@@ -15,20 +17,35 @@ from treadle.validation.rules import RowCheck
 REASONS = "quarantined_because"
 
 
+def set_none_aside(snapshot: Path, path: Path) -> None:
+    """Write to ``path`` what is set aside where no row is: the snapshot's columns, and no row."""
+    schema = snapshots.schema_of(snapshot)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = schema.append(pa.field(_reasons_name(schema.names), pa.string()))
+    pq.write_table(whole.empty_table(), path)
+
+
 def set_aside(
     connection: duckdb.DuckDBPyConnection, failed: Sequence[RowCheck], path: Path
 ) -> None:
     """Write the rows of the view ``snapshot`` that fail a hard check to ``path``, with a column
-    that says why: an empty table where there are none."""
+    that says why."""
     hard = [check for check in failed if check.severity is Severity.HARD]
     reasons = ", ".join(
         f"CASE WHEN {check.condition} THEN {text(check.words)} END" for check in hard
     )
-    because = f"array_to_string([{reasons}], '; ')" if hard else "''"
+    because = f"array_to_string([{reasons}], '; ')"
     path.parent.mkdir(parents=True, exist_ok=True)
-    connection.sql(
-        f"SELECT *, {because} AS {REASONS} FROM snapshot WHERE {_bad(hard)}"
-    ).write_parquet(str(path), compression="zstd")
+    name = quoted(_reasons_name(connection.table("snapshot").columns))
+    connection.sql(f"SELECT *, {because} AS {name} FROM snapshot WHERE {_bad(hard)}").write_parquet(
+        str(path), compression="zstd"
+    )
+
+
+def _reasons_name(columns: Sequence[str]) -> str:
+    """Return a name that none of the columns has: mended rows may come back with their reasons."""
+    names, _ = snapshots.repaired([*columns, REASONS])
+    return names[-1]
 
 
 def accept(

@@ -1,8 +1,9 @@
 """Checks of rows: which rows fail, and why. Each is one SQL condition, so that all of them are
-counted in one pass."""
+counted in one pass; what the profile proves already is neither spelt out nor counted."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import duckdb
 
@@ -13,6 +14,7 @@ from treadle.sql import NUMERIC, as_number, as_read, as_text, quoted, single, te
 from treadle.validation.schema import Known
 
 Proof = Callable[[ColumnProfile], bool]
+Spelt = Callable[[], str]
 
 
 def _none(column: ColumnProfile) -> bool:
@@ -47,16 +49,22 @@ def _among(values: Iterable[str]) -> Proof:
 
 @dataclass(frozen=True)
 class RowCheck:
-    """One check of rows. ``unread`` says that a failing value can't be read: where the row stays,
+    """One check of rows. ``spelt`` spells out the condition under which a row fails, which may list
+    thousands of values. ``unread`` says that a failing value can't be read: where the row stays,
     the value is taken for null. ``proof`` says of a column's profile whether no row can fail."""
 
     column: str
     check: Check
     words: str
-    condition: str
+    spelt: Spelt = field(compare=False)
     severity: Severity
     unread: bool = False
     proof: Proof = field(default=_none, compare=False)
+
+    @property
+    def condition(self) -> str:
+        """The SQL condition under which a row fails; null counts as passed."""
+        return self.spelt()
 
 
 def row_checks(
@@ -71,8 +79,8 @@ def row_checks(
     checks = [*_target_checks(target, kinds[target])]
     for name, rule in options.columns.items():
         severity = options.severity(Check.RULES, name)
-        for words, condition, unread, proof in _stated(name, rule, kinds[name]):
-            checks.append(RowCheck(name, Check.RULES, words, condition, severity, unread, proof))
+        for words, spelt, unread, proof in _stated(name, rule, kinds[name]):
+            checks.append(RowCheck(name, Check.RULES, words, spelt, severity, unread, proof))
     for column in known.schema.columns if known else []:
         if column.name in kinds:
             stated = options.columns.get(column.name, ColumnRule()).kind is not None
@@ -89,26 +97,34 @@ def _target_checks(target: str, kind: Kind) -> Iterator[RowCheck]:
         (f"{target} (the target) is null", f"{quoted(target)} IS NULL"),
         (f"{target} (the target) is not a finite {kind}", unread),
     ]:
-        yield RowCheck(target, Check.RULES, words, condition, Severity.HARD, proof=_no_null)
+        yield RowCheck(target, Check.RULES, words, _said(condition), Severity.HARD, proof=_no_null)
 
 
-def _stated(name: str, rule: ColumnRule, kind: Kind) -> Iterator[tuple[str, str, bool, Proof]]:
+def _said(condition: str) -> Spelt:
+    return lambda: condition
+
+
+def _stated(name: str, rule: ColumnRule, kind: Kind) -> Iterator[tuple[str, Spelt, bool, Proof]]:
     """Yield the words, the condition and the proof of each rule that the spec states for a column,
     and whether it is about what can't be read."""
     if rule.kind is not None:
-        yield f"{name} is not a {kind}", _unread(name, kind), True, _no_null
+        yield f"{name} is not a {kind}", _said(_unread(name, kind)), True, _no_null
     if rule.required:
-        yield f"{name} is null", f"{as_read(name, kind)} IS NULL", False, _no_null
+        yield f"{name} is null", _said(f"{as_read(name, kind)} IS NULL"), False, _no_null
     if rule.minimum is not None:
-        below = f"{as_number(name, kind)} < {rule.minimum!r}"
+        below = _said(f"{as_number(name, kind)} < {rule.minimum!r}")
         yield f"{name} is below {rule.minimum:g}", below, False, _within(rule.minimum, None)
     if rule.maximum is not None:
-        above = f"{as_number(name, kind)} > {rule.maximum!r}"
+        above = _said(f"{as_number(name, kind)} > {rule.maximum!r}")
         yield f"{name} is above {rule.maximum:g}", above, False, _within(None, rule.maximum)
     if rule.allowed is not None:
-        allowed = ", ".join(text(value) for value in rule.allowed)
-        unknown = f"{as_text(name)} NOT IN ({allowed})" if allowed else f"{as_text(name)} NOTNULL"
+        unknown = partial(_not_among, as_text(name), rule.allowed)
         yield f"{name} is none of the allowed values", unknown, False, _among(rule.allowed)
+
+
+def _not_among(value: str, known: Iterable[str]) -> str:
+    listed = ", ".join(text(each) for each in known)
+    return f"{value} NOT IN ({listed})" if listed else f"{value} NOTNULL"
 
 
 def _unread(name: str, kind: Kind) -> str:
@@ -122,22 +138,22 @@ def _known_checks(column: ColumnProfile, options: Validation, retyped: bool) -> 
     if retyped:
         severity = options.severity(Check.RETYPED, name)
         words = f"{name} is not a {kind}, as it was before"
-        yield RowCheck(name, Check.RETYPED, words, _unread(name, kind), severity, unread=True)
+        unread = _said(_unread(name, kind))
+        yield RowCheck(name, Check.RETYPED, words, unread, severity, unread=True)
     if kind is Kind.NUMBER and column.minimum is not None and column.maximum is not None:
         value = as_number(name, kind)
         severity = options.severity(Check.OUT_OF_RANGE, name)
         words = f"{name} lies outside {column.minimum:g} to {column.maximum:g}, all seen before"
         outside = f"({value} < {column.minimum!r} OR {value} > {column.maximum!r})"
         proof = _within(column.minimum, column.maximum)
-        yield RowCheck(name, Check.OUT_OF_RANGE, words, outside, severity, proof=proof)
+        yield RowCheck(name, Check.OUT_OF_RANGE, words, _said(outside), severity, proof=proof)
     few = column.top and column.distinct <= len(column.top)
     if few and not is_identifier(column) and not is_text(column):
-        value = as_read(name, kind)
+        seen = [share.value for share in column.top]
         severity = options.severity(Check.NEW_CATEGORY, name)
-        seen = ", ".join(text(share.value) for share in column.top)
         words = f"{name} is a value never seen before"
-        unseen, proof = f"{value} NOT IN ({seen})", _among(share.value for share in column.top)
-        yield RowCheck(name, Check.NEW_CATEGORY, words, unseen, severity, proof=proof)
+        unseen = partial(_not_among, as_read(name, kind), seen)
+        yield RowCheck(name, Check.NEW_CATEGORY, words, unseen, severity, proof=_among(seen))
 
 
 def _time_checks(target: str, options: Validation, kinds: Mapping[str, Kind]) -> Iterator[RowCheck]:
@@ -156,20 +172,19 @@ def _time_checks(target: str, options: Validation, kinds: Mapping[str, Kind]) ->
             continue
         clock = "" if since == name else f" (known at {since})"
         words = f"{name}{clock} is later than {predicted}, the time of prediction"
-        later = f"{as_number(since, Kind.TIME)} > {at}"
+        later = _said(f"{as_number(since, Kind.TIME)} > {at}")
         severity = options.severity(Check.AFTER_PREDICTION, name)
         yield RowCheck(name, Check.AFTER_PREDICTION, words, later, severity)
 
 
-def count(
-    connection: duckdb.DuckDBPyConnection, checks: Sequence[RowCheck], found: Profile
-) -> dict[RowCheck, int]:
-    """Return the checks that rows of the view ``snapshot`` fail, and how many do. ``found`` is its
-    profile: what that proves isn't counted; the rest is, in one pass."""
+def unproven(checks: Iterable[RowCheck], found: Profile) -> list[RowCheck]:
+    """Return the checks that a row may fail, for all that the profile says."""
     columns = {column.name: column for column in found.columns}
-    unproven = [check for check in checks if not check.proof(columns[check.column])]
-    if not unproven:
-        return {}
-    wanted = ", ".join(f"count(*) FILTER ({check.condition})" for check in unproven)
+    return [check for check in checks if not check.proof(columns[check.column])]
+
+
+def count(connection: duckdb.DuckDBPyConnection, checks: Sequence[RowCheck]) -> dict[RowCheck, int]:
+    """Return the checks that rows of the view ``snapshot`` fail, and how many do, in one pass."""
+    wanted = ", ".join(f"count(*) FILTER ({check.condition})" for check in checks)
     counts = single(connection, f"SELECT {wanted} FROM snapshot")
-    return {check: int(n) for check, n in zip(unproven, counts, strict=True) if n}
+    return {check: int(n) for check, n in zip(checks, counts, strict=True) if n}
