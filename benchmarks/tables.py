@@ -1,7 +1,7 @@
 """Treadle's reading, checking and comparing of tables beside the tools one would take instead.
 
     make bench-tables                   under 10 minutes
-    .venv/bin/python benchmarks/tables.py --full --only snapshot
+    make bench-tables ARGUMENTS="--full --only snapshot --huge-gb 4"
 
 Ends with one line a figure, ``ratio <measure> vs <peer>: <number>``, and keeps the same as JSON.
 """
@@ -23,6 +23,8 @@ def main() -> int:
     """Measure every part, print its ratios, keep them; 1 where one misses its limit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="the large sizes too")
+    parser.add_argument("--huge-gb", type=float, default=10.0, metavar="GB",
+                        help="size of the largest CSV of --full (default: 10)")  # fmt: skip
     parser.add_argument("--only", choices=PARTS, action="append", help="this part alone")
     parser.add_argument("--scratch", type=Path, help="keep generated data here, for the next run")
     options = parser.parse_args()
@@ -33,7 +35,7 @@ def main() -> int:
             _told(ratio)
             for part in options.only or PARTS
             for ratio in importlib.import_module(f"parts.{part}").measure(
-                Bench(scratch, options.full)
+                Bench(scratch, options.full, options.huge_gb)
             )
         ]
     kept = keep("tables", {"full": options.full, "ratios": [_plain(ratio) for ratio in ratios]})
@@ -54,7 +56,7 @@ def _told(ratio: Ratio) -> Ratio:
 
 
 def _run(run: Run | None) -> str:
-    return f"{run.seconds:.2f} s, {run.peak_mib:.0f} MiB" if run else "?"
+    return f"{run.seconds:.2f} s ({run.cpu_s:.2f} s CPU), {run.peak_mib:.0f} MiB" if run else "?"
 
 
 def _plain(ratio: Ratio) -> dict[str, object]:

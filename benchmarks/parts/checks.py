@@ -13,13 +13,12 @@ with few, and profiles nothing.
 """
 
 import json
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench import Bench, Ratio, peer, times_faster, times_slower, work
+from bench import Bench, Clock, Ratio, Side, peer, times_faster, times_slower, work
 
 VALIDATION_FASTER, DRIFT_FASTER, AS_FAST = 10.0, 20.0, 1.0
 LARGE = 10_000_000
@@ -31,8 +30,8 @@ def measure(bench: Bench) -> Iterator[Ratio]:
     against all."""
     flights, target = bench.flights_parquet("arr_delay IS NOT NULL"), "arr_delay"
     halves = [bench.flights_parquet(f"month {sign} 6") for sign in ("<=", ">")]
-    yield from _validation(bench, "flights", flights, target, 3, peers=_CHECKERS)
-    yield from _drift(bench, "flights", *halves, times=3)
+    yield from _validation(bench, "flights", flights, target, 5, peers=_CHECKERS)
+    yield from _drift(bench, "flights", *halves, times=5)
     large = bench.generated_parquet(LARGE)
     # Its report as it comes needs more memory than 10 million rows leave.
     some = {name: limit for name, limit in _CHECKERS.items() if name != "ydata-profiling"}
@@ -55,26 +54,33 @@ def _validation(
     bench: Bench, data: str, table: Path, target: str, times: int, peers: dict[str, float]
 ) -> Iterator[Ratio]:
     facts = _facts(table, target)
-    ours = bench.run("checks", "validate", table, target, facts, times=times)
-    for name, limit in peers.items():
+    sides = {"ours": Side("checks", "validate", (table, target, facts), times=times)}
+    for name in peers:
+        # Of what takes half a minute, one time is enough.
+        often = 1 if name == "ydata-profiling" else times
         python = peer(name.partition(",")[0])
-        # The best of several of what takes half a minute is the first.
-        theirs = bench.run("checks", name, table, facts, python=python,
-                           times=1 if name == "ydata-profiling" else times)  # fmt: skip
+        sides[name] = Side("checks", name, (table, facts), python, often)
+    runs = bench.race(sides)
+    for name, limit in peers.items():
         measure = f"profile and validation, {data}"
         if name == "pandera":
-            yield times_slower(measure, ours, "pandera's checks alone", theirs, limit)
+            yield times_slower(measure, runs["ours"], "pandera's checks alone", runs[name], limit)
         else:
-            yield times_faster(measure, ours, name, theirs, limit)
+            yield times_faster(measure, runs["ours"], name, runs[name], limit)
 
 
 def _drift(bench: Bench, data: str, was: Path, now: Path, times: int) -> Iterator[Ratio]:
-    theirs = bench.run("checks", "evidently", was, now, python=peer("evidently"))
-    ours = bench.run("checks", "drift", was, now, times=times)
-    yield times_faster(f"drift, {data}", ours, "evidently", theirs, DRIFT_FASTER)
-    whole = bench.run("checks", "profile_and_drift", was, now, times=times)
+    runs = bench.race(
+        {
+            "evidently": Side("checks", "evidently", (was, now), peer("evidently")),
+            "drift": Side("checks", "drift", (was, now), times=times),
+            "whole": Side("checks", "profile_and_drift", (was, now), times=times),
+        }
+    )
+    theirs = runs["evidently"]
+    yield times_faster(f"drift, {data}", runs["drift"], "evidently", theirs, DRIFT_FASTER)
     measure = f"drift and the reference's profile, {data}"
-    yield times_faster(measure, whole, "evidently", theirs, DRIFT_FASTER)
+    yield times_faster(measure, runs["whole"], "evidently", theirs, DRIFT_FASTER)
 
 
 def _facts(table: Path, target: str) -> Path:
@@ -106,7 +112,7 @@ def _facts(table: Path, target: str) -> Path:
 # Treadle
 
 
-def validate(table: str, target: str, facts: str) -> float:
+def validate(table: str, target: str, facts: str) -> None:
     """The whole gate: the same rules, the profile, drift from the champion's table, leaks."""
     from treadle import snapshots
     from treadle.adapters.filesystem import DirectoryStore
@@ -135,49 +141,55 @@ def validate(table: str, target: str, facts: str) -> float:
         columns = [Column(name=field.name, type=str(field.type)) for field in schema]
         taken = Snapshot(digest="0", rows=known.rows, columns=columns, size_bytes=0, source=table)
         store.put_file(taken.data_key, Path(table))
-        started = time.perf_counter()
-        found = gate.run(
-            taken, target, options, Known(known, frozenset(rules)), store, Path(place) / "aside"
-        )
-        page.render(found, taken.rows, target)
-        seconds = time.perf_counter() - started
+        champion, aside = Known(known, frozenset(rules)), Path(place) / "aside"
+        with Clock():
+            found = gate.run(taken, target, options, champion, store, aside)
+            page.render(found, taken.rows, target)
     assert not found.quarantined, found.quarantined
-    return seconds
 
 
-def drift(was: str, now: str) -> float:
+def drift(was: str, now: str) -> None:
     """Drift of every column from a profile, as a model carries one."""
-    return _drifted(was, now, timed_profile=False)
+    from treadle.profile import profile
+
+    kinds = _kinds(was)
+    reference = profile(Path(was), kinds)
+    with Clock():
+        _compare(reference, now)
 
 
-def profile_and_drift(was: str, now: str) -> float:
+def profile_and_drift(was: str, now: str) -> None:
     """Drift of every column between two files."""
-    return _drifted(was, now, timed_profile=True)
+    from treadle import drift  # noqa: F401 - an import isn't timed
+    from treadle.profile import profile
+
+    kinds = _kinds(was)
+    with Clock():
+        _compare(profile(Path(was), kinds), now)
 
 
-def _drifted(was: str, now: str, timed_profile: bool) -> float:
+def _kinds(table: str) -> Any:
     import pyarrow.parquet as pq
 
-    from treadle.drift import compare
     from treadle.kinds import kinds_of
-    from treadle.profile import profile
-    from treadle.sql import connected
 
-    kinds = kinds_of(pq.read_schema(was), {})
-    started = time.perf_counter()
-    reference = profile(Path(was), kinds)
-    profiled = time.perf_counter()
-    with connected() as connection:
-        connection.read_parquet(now).create_view("data")
-        found = compare(connection, reference.columns, pq.read_metadata(now).num_rows)
+    return kinds_of(pq.read_schema(table), {})
+
+
+def _compare(reference: Any, now: str) -> None:
+    from treadle.drift import compare_profiled
+    from treadle.profile import profile_and_count
+
+    kinds = {column.name: column.kind for column in reference.columns}
+    seen = profile_and_count(Path(now), kinds, reference.columns)
+    found = compare_profiled(Path(now), reference.columns, seen.profile, seen.counted)
     assert len(found) == sum(kind != "time" for kind in kinds.values())
-    return time.perf_counter() - (started if timed_profile else profiled)
 
 
 # The others
 
 
-def pandera(table: str, facts: str) -> float:
+def pandera(table: str, facts: str) -> None:
     """A schema of the same facts, held against the whole frame, every failure asked for."""
     import pandas as pd
     import pandera.pandas as pa
@@ -193,39 +205,35 @@ def pandera(table: str, facts: str) -> float:
             checks.append(pa.Check.isin(list(fact["values"])))
         columns[name] = pa.Column(types[name], checks, nullable=fact["null_share"] > 0)
     schema = pa.DataFrameSchema(columns)
-    started = time.perf_counter()
-    schema.validate(pd.read_parquet(table), lazy=True)
-    return time.perf_counter() - started
+    with Clock():
+        schema.validate(pd.read_parquet(table), lazy=True)
 
 
-def great_expectations(table: str, facts: str) -> float:
+def great_expectations(table: str, facts: str) -> None:
     """A suite of the same facts."""
     import great_expectations as gx
     import pandas as pd
 
-    expect, known = gx.expectations, json.loads(Path(facts).read_text())
-    types = pd.read_parquet(table).dtypes
-    started = time.perf_counter()
-    context = gx.get_context(mode="ephemeral")
-    suite = context.suites.add(gx.ExpectationSuite(name="facts"))
-    for name, fact in known.items():
-        suite.add_expectation(
-            expect.ExpectColumnValuesToBeOfType(column=name, type_=types[name].name)
-        )
-        for expectation in _expectations(expect, name, fact):
+    known, types = json.loads(Path(facts).read_text()), pd.read_parquet(table).dtypes
+    with Clock():
+        context = gx.get_context(mode="ephemeral")
+        suite = context.suites.add(gx.ExpectationSuite(name="facts"))
+        for expectation in _suite(gx.expectations, known, types):
             suite.add_expectation(expectation)
-    suite.add_expectation(
-        expect.ExpectTableColumnsToMatchOrderedList(column_list=list(types.index))
-    )
-    source = context.data_sources.add_pandas("pandas")
-    whole = source.add_dataframe_asset("table").add_batch_definition_whole_dataframe("whole")
-    batch = whole.get_batch(batch_parameters={"dataframe": pd.read_parquet(table)})
-    # Not by a checkpoint, which stores results: numpy's booleans among them stop its JSON.
-    found = batch.validate(suite)
-    seconds = time.perf_counter() - started
+        source = context.data_sources.add_pandas("pandas")
+        whole = source.add_dataframe_asset("table").add_batch_definition_whole_dataframe("whole")
+        batch = whole.get_batch(batch_parameters={"dataframe": pd.read_parquet(table)})
+        # Not by a checkpoint, which stores results: numpy's booleans among them stop its JSON.
+        found = batch.validate(suite)
     broken = [r for r in found.results if r.exception_info.get("raised_exception")]
     assert not broken, broken[0]
-    return seconds
+
+
+def _suite(expect: Any, known: dict[str, Any], types: Any) -> Iterator[object]:
+    for name, fact in known.items():
+        yield expect.ExpectColumnValuesToBeOfType(column=name, type_=types[name].name)
+        yield from _expectations(expect, name, fact)
+    yield expect.ExpectTableColumnsToMatchOrderedList(column_list=list(types.index))
 
 
 def _expectations(expect: Any, name: str, fact: dict[str, Any]) -> Iterator[object]:
@@ -271,31 +279,29 @@ def _shares(counts: Iterable[int]) -> list[float]:
     return [count / sum(counts) for count in counts]
 
 
-def ydata_profiling(table: str, facts: str, minimal: bool = False) -> float:
+def ydata_profiling(table: str, facts: str, minimal: bool = False) -> None:
     """Its report, computed and not drawn."""
     import pandas as pd
     from ydata_profiling import ProfileReport
 
-    started = time.perf_counter()
-    report = ProfileReport(pd.read_parquet(table), minimal=minimal, progress_bar=False)
-    report.get_description()
-    return time.perf_counter() - started
+    with Clock():
+        report = ProfileReport(pd.read_parquet(table), minimal=minimal, progress_bar=False)
+        report.get_description()
 
 
-def ydata_profiling_minimal(table: str, facts: str) -> float:
+def ydata_profiling_minimal(table: str, facts: str) -> None:
     """The same without correlations, interactions and samples."""
-    return ydata_profiling(table, facts, minimal=True)
+    ydata_profiling(table, facts, minimal=True)
 
 
-def evidently(was: str, now: str) -> float:
+def evidently(was: str, now: str) -> None:
     """Its preset, tests chosen by itself."""
     import pandas as pd
     from evidently import Report
     from evidently.presets import DataDriftPreset
 
-    started = time.perf_counter()
-    Report([DataDriftPreset()]).run(pd.read_parquet(now), pd.read_parquet(was)).dict()
-    return time.perf_counter() - started
+    with Clock():
+        Report([DataDriftPreset()]).run(pd.read_parquet(now), pd.read_parquet(was)).dict()
 
 
 if __name__ == "__main__":

@@ -353,7 +353,8 @@ def _head(file: _File) -> Iterator[pa.RecordBatch]:
 
 def _without(text: pa.Array, words: Sequence[str]) -> pa.Array:
     """Return the text with null in place of the words that mean no value."""
-    return pc.if_else(pc.is_in(text, value_set=pa.array(words, pa.string())), None, text)
+    found = pc.is_in(text, value_set=pa.array(words, pa.string()))
+    return pc.if_else(found, None, text) if pc.any(found).as_py() else text
 
 
 def odd_line(file: TextFile, table: Table, dialect: Dialect | None = None) -> str | None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from _csv import Reader
 
 _FIELD_LIMIT = 1 << 24
+_GLANCE_LINES = 200
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,29 @@ def find(file: TextFile, table: Table, scratch: Path) -> Dialect:
         raise DataError(
             f"{file.path} is empty: it has no header and no rows; write the table again"
         )
-    sample = scratch / "head.csv"
-    sample.write_text(head, encoding="utf-8", newline="")
-    delimiter, quote, escape, skip, header, comment = _sniffed(sample, file, table)
+    # What the first lines say of all the others is enough: to look at more takes longer than to
+    # read a small table.
+    glance = "".join(head.splitlines(keepends=True)[:_GLANCE_LINES])
+    found = _from(glance, head, file, table, scratch)
+    if found is None or not _holds(found, head):
+        found = _from(head, head, file, table, scratch)
+    if found is None:
+        raise cant_tell(file.path)
+    return found
+
+
+def _from(sample: str, head: str, file: TextFile, table: Table, scratch: Path) -> Dialect | None:
+    """Return the dialect of a file's ``head`` as a ``sample`` of it has it; None where that can't
+    be made out."""
+    path = scratch / "head.csv"
+    path.write_text(sample, encoding="utf-8", newline="")
+    sniffed = _sniffed(path, file, table)
+    if sniffed is None:
+        return None
+    delimiter, quote, escape, skip, header, comment = sniffed
     if any(delimiter in line for line in head.splitlines()[table.skip_rows : skip]):
         # No title, but rows with another number of fields, of which none may be lost.
-        raise cant_tell(file.path)
+        return None
     skip = max(skip, table.skip_rows)
     skip += _comments(head, skip, comment)
     quoted = table.quote if table.quote is not None else "" if quote in ("", "(empty)") else quote
@@ -73,8 +91,17 @@ def find(file: TextFile, table: Table, scratch: Path) -> Dialect:
     return _named(found, head, table, file.path)
 
 
-def _sniffed(sample: Path, file: TextFile, table: Table) -> tuple[str, str, str, int, bool, str]:
-    """Ask DuckDB for delimiter, quote, escape, lines to skip, header and comments."""
+def _holds(dialect: Dialect, head: str) -> bool:
+    """Say whether every row of the head has a value for each name."""
+    width = len(dialect.names)
+    return all(len(row) in (0, width) for row in dialect.rows(io.StringIO(head, newline="")))
+
+
+def _sniffed(
+    sample: Path, file: TextFile, table: Table
+) -> tuple[str, str, str, int, bool, str] | None:
+    """Ask DuckDB for delimiter, quote, escape, lines to skip, header and comments; None where it
+    can't tell."""
     stated: dict[str, object] = {
         "delim": table.delimiter or ("\t" if ".tsv" in file.path.suffixes else None),
         "quote": table.quote,
@@ -93,8 +120,8 @@ def _sniffed(sample: Path, file: TextFile, table: Table) -> tuple[str, str, str,
             ((delimiter, quote, escape, skipped, header, comment),) = connection.sql(
                 query
             ).fetchall()
-        except duckdb.Error as error:
-            raise cant_tell(file.path) from error
+        except duckdb.Error:
+            return None
     return delimiter, quote, escape, skipped, header, comment
 
 
