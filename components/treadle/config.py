@@ -40,6 +40,7 @@ _NUMBERS: dict[str, tuple[type[int] | type[float], float, float]] = {
     "prediction_log_share": (float, 0, 1),
     "prediction_log_every_s": (float, 0.5, 3600),
     "shadow_share": (float, 0, 1),
+    "ray_cores": (int, 1, 100_000),
 }
 
 
@@ -102,6 +103,10 @@ class Settings:
         "a Ray cluster's job API, as in http://head:8265, that training is submitted to; `local`: "
         "Ray on this machine; default: this machine, with Ray where it pays"
     )
+    ray_cores: int | None = field(
+        default=None,
+        metadata={"words": "cores that the Ray cluster can grow to; default: those it has"},
+    )
     step_image: str | None = _setting("container image of the steps; default: by content")
     npm_registry: str | None = _setting(
         "npm registry that the browser's runtime comes from", default="https://registry.npmjs.org"
@@ -150,9 +155,9 @@ class Settings:
     def for_cluster(self) -> dict[str, str]:
         """Return what a job on a cluster must be told to find the object store. Secrets it has
         from its own environment: what a job is told, everybody sees on Ray's dashboard."""
-        told = ("object_store", "s3_endpoint", "s3_region")
+        told = ("object_store", "s3_endpoint", "s3_region", "ray_cores")
         values = ((name, getattr(self, name)) for name in told)
-        return {PREFIX + name.upper(): value for name, value in values if value}
+        return {PREFIX + name.upper(): str(value) for name, value in values if value}
 
     def as_environment(self) -> dict[str, str]:
         """Return the variables that give a child process these same settings."""

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # As many digits of a digest name a version.
 DIGEST_DIGITS = 8
+# What it takes an autoscaling cluster to have its first worker (a pod, its image there already).
+NODE_START_S = 20.0
 
 
 @cache
@@ -229,10 +231,14 @@ def cluster_crew(name: str) -> Crew:
     from treadle.adapters.ray_storage import storage_at
 
     storage = storage_at(object_store().uri(f"searches/{name}/tune"), settings())
+    ray.join_cluster()
+    there = ray.cluster_cores()
+    # Ray doesn't say what its autoscaler may start; work that waits is what makes it start nodes.
+    cores = max(there, settings().ray_cores or 1)
     return Crew(
-        lambda halving: ray.lead(halving, storage),
-        start_s=2.0,
-        cores=ray.join_cluster(),
+        lambda halving: ray.lead(halving, storage, cores),
+        start_s=2.0 if there else NODE_START_S,
+        cores=cores,
         always=settings().ray_address == LOCAL,
     )
 

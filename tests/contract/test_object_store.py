@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
@@ -582,6 +583,27 @@ def test_a_web_server_that_is_no_s3_is_told_apart(s3_place: Settings, tmp_path: 
                 assert "<html" not in str(caught.value).lower()
         finally:
             server.kill()
+
+
+class Failing(BaseHTTPRequestHandler):
+    """A server with a full disk: it answers every request, and every time with an error."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(500)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+def test_a_store_that_answers_with_errors_alone_is_told_apart(s3_place: Settings) -> None:
+    with HTTPServer(("127.0.0.1", 0), Failing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        full = replace(s3_place, s3_endpoint=f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(StoreError, match=r"answers with errors alone .*500.*may be full"):
+            S3Store.from_settings(full).exists("k")
+        server.shutdown()
 
 
 def test_a_loopback_endpoint_without_scheme_works(s3_place: Settings) -> None:

@@ -249,7 +249,7 @@ def test_a_full_volume_is_said_and_the_run_goes_on_once_there_is_room(cluster: C
         {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": home, "spec": wanted},
     )  # fmt: skip
     try:
-        cluster.in_node(f"head -c 15000000 /dev/zero > {place}/ballast")
+        cluster.in_node(f"head -c 20000000 /dev/zero > {place}/ballast || true")
         spec = EXAMPLES / "wine" / "wine.yaml"
         done = cluster.treadle("submit", spec, "--to", "job", timeout=600)
         assert done.code == 1, done.out + done.err

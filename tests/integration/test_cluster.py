@@ -3,29 +3,24 @@
 The search is submitted through the job API; data, reports and result go through the object store.
 """
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
-import ray
 
 from integration.conftest import free_port, wait_for
 from treadle import prepared
-from treadle.adapters import ray_jobs
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.adapters.optuna import TpeProposer
 from treadle.adapters.ray_jobs import RayJobs
@@ -232,63 +227,6 @@ def test_a_cluster_that_can_not_read_the_object_store_says_so(
     jobs = RayJobs(cluster.address, {"TREADLE_OBJECT_STORE": str(tmp_path / "elsewhere")})
     with pytest.raises(ModelError, match="use an object store that both sides reach"):
         remote.submit(problem, "blind", FOREST, jobs, DirectoryStore(tmp_path / "objects"))
-
-
-class Answer(BaseHTTPRequestHandler):
-    """A dashboard of another version."""
-
-    version = "2.9.3"
-
-    def do_GET(self) -> None:
-        if self.path.startswith("/api/version"):
-            self.answer(200, json.dumps({"ray_version": self.version}))
-        else:
-            self.answer(404, "no such job")
-
-    def answer(self, status: int, text: str) -> None:
-        body = text.encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: Any) -> None:
-        """Say nothing."""
-
-
-class Refusal(Answer):
-    """A head of our version whose agent never came up."""
-
-    version = ray.__version__
-
-    def do_POST(self) -> None:
-        self.answer(500, "No available agent to submit job, please try again later.")
-
-
-def test_a_cluster_with_another_ray_is_refused_before_anything_is_sent(
-    rows: Path, tmp_path: Path
-) -> None:
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        other = RayCluster(f"http://127.0.0.1:{server.server_port}", "", tmp_path, {})
-        with pytest.raises(EnvironmentFault, match=r"has Ray 2\.9\.3, and this is Ray"):
-            submit(other, rows, tmp_path / "objects")
-        server.shutdown()
-    assert not (tmp_path / "objects").exists()
-
-
-def test_a_head_that_takes_no_job_is_asked_for_a_while_and_then_named(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(ray_jobs, "START_S", 1.5)
-    with HTTPServer(("127.0.0.1", 0), Refusal) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        jobs = RayJobs(f"http://127.0.0.1:{server.server_port}", {})
-        began = time.monotonic()
-        with pytest.raises(EnvironmentFault, match=r"takes no job \(.*No available agent.*log"):
-            jobs.run("refused")
-        assert time.monotonic() - began > 1.5
-        server.shutdown()
 
 
 def test_an_address_that_does_not_answer_is_named(rows: Path, tmp_path: Path) -> None:

@@ -211,6 +211,15 @@ def test_settings_are_those_that_treadle_knows(
     assert Settings.from_environment({**settings, **secrets}).s3_secret_key == "x"
 
 
+def test_training_knows_what_the_ray_cluster_can_grow_to(overlay: Build) -> None:
+    (group,) = overlay.named("RayCluster", "ray")["spec"]["workerGroupSpecs"]
+    (worker,) = group["template"]["spec"]["containers"]
+    cores = group["maxReplicas"] * amount(worker["resources"]["limits"]["cpu"])
+    assert overlay.named("ConfigMap", "treadle-settings")["data"]["TREADLE_RAY_CORES"] == str(
+        round(cores)
+    )
+
+
 def test_a_network_policy_is_for_somebody(overlay: Build) -> None:
     for policy in overlay.of("NetworkPolicy"):
         selector, namespace = policy["spec"]["podSelector"], policy["metadata"]["namespace"]

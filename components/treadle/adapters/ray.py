@@ -54,7 +54,7 @@ def lead_here(halving: Halving, cores: int) -> None:
     """Start Ray on this machine and lead a search with it; nothing of it is left afterwards."""
     size_bytes = sum(path.stat().st_size for path in halving.problem.data.glob("*.npy"))
     with local_ray(size_bytes, cores) as scratch:
-        lead(halving, Storage(f"{scratch}/tune"))
+        lead(halving, Storage(f"{scratch}/tune"), cores)
 
 
 @contextmanager
@@ -79,24 +79,23 @@ def local_ray(size_bytes: int, cores: int) -> Iterator[str]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def join_cluster() -> int:
-    """Connect this process, a job of the cluster, to Ray; return the cluster's cores."""
+def join_cluster() -> None:
+    """Connect this process, a job of the cluster, to Ray."""
     logging.getLogger("ray").setLevel(logging.ERROR)
     ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
-    return cluster_cores()
 
 
 def cluster_cores() -> int:
-    """Return how many candidates can be grown at a time."""
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+    """Return how many cores the cluster has now; a head that takes no work has none."""
+    return int(ray.cluster_resources().get("CPU", 0))
 
 
-def lead(halving: Halving, storage: Storage) -> None:
-    """Lead a search to its end on the Ray that this process is connected to."""
+def lead(halving: Halving, storage: Storage, cores: int) -> None:
+    """Lead a search to its end on the Ray that this process is connected to, with ``cores``."""
     # Faults are told by the Halving, in a line each.
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     # Trials that wait with a worker asked for: as many as can run.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(cluster_cores())
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(cores)
     problem = halving.problem
     trainable = tune.with_parameters(
         _Grower,

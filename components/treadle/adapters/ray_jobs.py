@@ -27,6 +27,10 @@ PATIENCE_S = 300.0
 START_S = 30.0
 STOP_S = 20.0
 ANSWER_S = 10.0
+# How often the head may be lost, and with it the job.
+HEADS_LOST = 2
+# What the client says of a job that the cluster doesn't know; a head that starts anew knows none.
+_UNKNOWN = "status code 404"
 _UNDER_WAY = (JobStatus.PENDING, JobStatus.RUNNING)
 
 
@@ -71,11 +75,20 @@ class RayJobs:
         client = JobSubmissionClient(self._address)
         job = f"treadle-{name}"
         try:
-            self._begin(client, job, name)
-            status, log = self._follow(client, job)
+            for _ in range(1 + HEADS_LOST):
+                self._begin(client, job, name)
+                status, log = self._follow(client, job)
+                if status is not None:
+                    break
+                say(f"train: the cluster has lost job {job}, with its head: beginning it again")
         except KeyboardInterrupt:
             _stop(client, job)
             raise
+        if status is None:
+            raise EnvironmentFault(
+                f"the cluster at {self._address} has lost job {job} {1 + HEADS_LOST} times: see "
+                "why its head ends; what was tried is kept, and run again it goes on from there"
+            )
         if status is not JobStatus.SUCCEEDED:
             last = next((line for line in reversed(log) if line.strip()), "it left no word")
             raise ModelError(f"the search failed on the cluster (job {job}, {status}): {last}")
@@ -109,7 +122,8 @@ class RayJobs:
         say(f"train: job {job} on {self._address}")
 
     def _follow(self, client: Any, job: str) -> tuple[Any, list[str]]:
-        """Pass on a job's log until it ends; return how, and the lines that were for people."""
+        """Pass on a job's log until it ends; return how, None where the cluster knows no such job
+        any more, and the lines that were for people."""
         seen, words = 0, []
         lost: float | None = None
         while True:
@@ -118,6 +132,8 @@ class RayJobs:
                 log = client.get_job_logs(job)
                 lost = None
             except (RuntimeError, OSError) as error:
+                if _UNKNOWN in str(error):
+                    return None, words
                 lost = lost or time.monotonic()
                 if time.monotonic() - lost > PATIENCE_S:
                     raise EnvironmentFault(

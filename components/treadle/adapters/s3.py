@@ -17,7 +17,7 @@ from minio.datatypes import Object
 from minio.error import MinioException, S3Error
 from minio.helpers import check_bucket_name
 from urllib3 import PoolManager, Retry, Timeout
-from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
+from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError, SSLError
 from urllib3.response import BaseHTTPResponse
 
 from treadle.adapters.keys import can_begin_key, check_key, is_key, shown
@@ -323,6 +323,11 @@ class S3Store:
                 f"no secure connection to {self._endpoint} ({cause}): write http://host:port in "
                 "TREADLE_S3_ENDPOINT if it speaks plain HTTP, or have its certificate trusted "
                 "with SSL_CERT_FILE"
+            )
+        if isinstance(cause, ResponseError):
+            return StoreError(
+                f"the object store at {self._endpoint} answers with errors alone ({cause}): its "
+                "disk may be full, or it is just starting; its log says which"
             )
         return StoreError(
             f"the object store at {self._endpoint} doesn't answer ({cause}): "
