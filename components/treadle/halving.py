@@ -274,9 +274,10 @@ def _trial(one: _Candidacy) -> Trial:
 class Crew:
     """Whoever grows candidates elsewhere: ``run`` leads a search to its end there. To start takes
     ``start_s``; then there are ``cores`` of them, each with one core. ``always``: whether it pays
-    or not."""
+    or not. ``relieves``: whatever isn't cheap, because this process is where no work should be."""
 
     run: Callable[[Halving], None]
     start_s: float
     cores: int
     always: bool = False
+    relieves: bool = False

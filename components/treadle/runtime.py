@@ -240,6 +240,7 @@ def cluster_crew(name: str) -> Crew:
         start_s=2.0 if there else NODE_START_S,
         cores=cores,
         always=settings().ray_address == LOCAL,
+        relieves=not ray.works_here(),
     )
 
 

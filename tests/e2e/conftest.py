@@ -44,16 +44,48 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Running:
+    """A command under way, and what it has said so far."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def words(self) -> str:
+        """What it has said so far, on both channels."""
+        return self.log.read_text("utf-8", errors="replace")
+
+    def end(self) -> None:
+        """See that it ends."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(timeout=60)
+
+
+@dataclass(frozen=True)
 class Cluster:
     """A deployed cluster and how to use it from here."""
 
     settings: Mapping[str, str]
+    scratch: Path
 
     def treadle(self, *arguments: object, timeout: float = 900, **others: str) -> Outcome:
         """Run the command with the cluster's settings, but for ``others``."""
-        plain = {k: v for k, v in os.environ.items() if not k.startswith("TREADLE_")}
         words = [str(TREADLE), *map(str, arguments)]
-        return run(*words, timeout=timeout, env={**plain, **self.settings, **others})
+        return run(*words, timeout=timeout, env={**self._environment(), **others})
+
+    def begin(self, *arguments: object) -> Running:
+        """Start the command with the cluster's settings, and don't wait for it."""
+        log = self.scratch / f"{time.monotonic_ns()}.log"
+        with log.open("wb") as both:
+            words = [str(TREADLE), *map(str, arguments)]
+            process = subprocess.Popen(
+                words, stdout=both, stderr=both, cwd=ROOT, env=self._environment()
+            )
+        return Running(process, log)
+
+    def _environment(self) -> dict[str, str]:
+        plain = {k: v for k, v in os.environ.items() if not k.startswith("TREADLE_")}
+        return {**plain, **self.settings}
 
     def kubectl(self, *arguments: str, timeout: float = 180, check: bool = True) -> str:
         """Run kubectl in Treadle's namespace; return what it printed."""
@@ -179,11 +211,12 @@ class Load:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Cluster:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
     """The cluster that `make deploy` brings up; what is there already is used."""
     done = run("make", "deploy", "KFP=0", timeout=3600)
     assert done.code == 0, done.err[-6000:]
     lines = (ROOT / ".kind.env").read_text(encoding="utf-8").splitlines()
     words = [shlex.split(line, comments=True) for line in lines]
     pairs = [word[-1].partition("=") for word in words if word]
-    return Cluster({name: value for name, _, value in pairs})
+    settings = {name: value for name, _, value in pairs}
+    return Cluster(settings, tmp_path_factory.mktemp("said"))

@@ -1,6 +1,7 @@
 """A model's life on a cluster, and what must not disturb it. The tests are one story, in order."""
 
 import json
+import re
 import time
 from base64 import b64encode
 from collections.abc import Iterator
@@ -130,6 +131,65 @@ def test_what_the_services_hold_outlives_them(cluster: Cluster, champion: str) -
     assert not load.faults
     assert set(load.digests) == {champion}
     assert cluster.treadle("models", "flights", "--json").json == before
+
+
+def test_a_search_outlives_a_ray_worker_and_the_head(
+    cluster: Cluster, champion: str, tmp_path: Path
+) -> None:
+    """Forests on 60,000 flights: too much for the head, so workers are started."""
+    spec = yaml.safe_load((EXAMPLES / "flights" / "flights.yaml").read_text("utf-8"))
+    spec["name"] = "forests"
+    spec["source"]["sql"] += "LIMIT 60000"
+    spec["training"] = {"trials": 9, "budget_s": 600, "families": ["forest"]}
+    (tmp_path / "forests.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
+    submitted = cluster.begin("submit", tmp_path / "forests.yaml", "--to", "job", "--json")
+    try:
+        log = submitted.words
+        wait_for(lambda: "Ray Tune does the work" in log(), 300, "the workers have work")
+        ended = wait_for(lambda: finished(log()), 240, "a candidate's end")
+        (worker, *_) = ray_pods(cluster, "worker")
+        cluster.kubectl("delete", worker, "--grace-period=0", "--force")
+        wait_for(lambda: len(finished(log())) > len(ended), 240, "another, on a new worker")
+        (head,) = ray_pods(cluster, "head")
+        cluster.kubectl("delete", head, "--grace-period=0", "--force")
+        wait_for(lambda: "has lost job" in log(), 120, "the loss of the head is seen")
+        code = submitted.process.wait(timeout=900)
+    finally:
+        submitted.end()
+    words = submitted.words()
+    assert code in (0, 3), words[-4000:]
+    assert "going on with a search that was interrupted" in words
+    assert finished(words) == list(range(1, 10)), "a candidate was lost, or grown twice"
+    assert cluster.predict("flights", FLIGHT)["digest"] == champion
+
+
+def finished(words: str) -> list[int]:
+    """The candidates that a log tells of, in order: the first, the second and so on."""
+    return [int(number) for number in re.findall(r"trial (\d+)/9", words)]
+
+
+def ray_pods(cluster: Cluster, kind: str) -> list[str]:
+    """The running pods of the Ray cluster that are of a kind."""
+    wanted = ("-l", f"ray.io/node-type={kind}", "--field-selector=status.phase=Running")
+    return cluster.kubectl("get", "pods", *wanted, "-o", "name").split()
+
+
+def test_the_monitor_looks_as_a_job_of_its_own(cluster: Cluster, champion: str) -> None:
+    for _ in range(3):
+        cluster.predict("flights", FLIGHT)
+    cluster.kubectl("create", "job", "monitor-now", "--from=cronjob/monitor")
+    try:
+        cluster.kubectl(
+            "wait", "job/monitor-now", "--for=condition=complete", "--timeout=240s", timeout=260
+        )
+        words = cluster.kubectl("logs", "job/monitor-now")
+    finally:
+        cluster.kubectl("delete", "job", "monitor-now")
+    assert "flights" in words
+    looked = cluster.treadle("monitor", "flights", "--look", "--json").json
+    (verdict,) = looked["models"]
+    assert verdict["verdict"] in words
+    assert cluster.predict("flights", FLIGHT)["digest"] == champion
 
 
 def test_the_node_comes_back_with_everything(cluster: Cluster, champion: str) -> None:

@@ -306,6 +306,25 @@ def test_costly_candidates_that_use_cores_badly_go_to_the_crew(
     assert found(trials) == found(run(problem(data, Toy(), name="plain"), store))
 
 
+def test_what_is_not_cheap_leaves_a_head_that_takes_no_work(
+    data: Path, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    led: list[Halving] = []
+
+    def there(halving: Halving) -> None:
+        led.append(halving)
+        here(halving)
+
+    crew = Crew(there, start_s=20.0, cores=1, relieves=True)
+    _, notes = search(problem(data, Toy()), TpeProposer, crew, store, 2)
+    assert not led
+    assert any("without Ray" in note for note in notes)
+    monkeypatch.setattr(tuning, "LEAST_S", 0.0)
+    _, notes = search(problem(data, Toy(), name="slow"), TpeProposer, crew, store, 2)
+    assert len(led) == 1
+    assert any("the head of the cluster isn't for that" in note for note in notes)
+
+
 def test_a_candidate_whose_worker_is_lost_for_good_holds_nobody_up(
     data: Path, store: DirectoryStore
 ) -> None:

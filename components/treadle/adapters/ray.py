@@ -90,6 +90,13 @@ def cluster_cores() -> int:
     return int(ray.cluster_resources().get("CPU", 0))
 
 
+def works_here() -> bool:
+    """Say whether the node that this process runs on takes work; a head often has no cores for
+    it."""
+    here = ray.get_runtime_context().get_node_id()
+    return any(n["NodeID"] == here and n["Resources"].get("CPU", 0) >= 1 for n in ray.nodes())
+
+
 def lead(halving: Halving, storage: Storage, cores: int) -> None:
     """Lead a search to its end on the Ray that this process is connected to, with ``cores``."""
     # Faults are told by the Halving, in a line each.

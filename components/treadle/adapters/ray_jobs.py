@@ -124,7 +124,7 @@ class RayJobs:
     def _follow(self, client: Any, job: str) -> tuple[Any, list[str]]:
         """Pass on a job's log until it ends; return how, None where the cluster knows no such job
         any more, and the lines that were for people."""
-        seen, words = 0, []
+        seen, words = 0, list[str]()
         lost: float | None = None
         while True:
             try:

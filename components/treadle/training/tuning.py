@@ -77,6 +77,11 @@ def _weigh(
             f"candidates take {whole:.2g} s each: they are fitted in this process, without "
             "Ray, whose start would cost more than it saves"
         )
+    if crew.relieves:
+        return True, (
+            f"candidates take {whole:.2g} s each, and the head of the cluster isn't for that: Ray "
+            f"Tune does the work, on {crew.cores} cores"
+        )
     speed_up = _speed_up(here, probes)
     there_s = crew.start_s + here_s * speed_up / (crew.cores * BUSY)
     pays = there_s < CLEARLY * here_s
