@@ -29,13 +29,15 @@ FLIGHT = {
 
 @pytest.fixture(scope="module")
 def champion(cluster: Cluster) -> str:
-    """The digest of the flights model that a Job has trained on the cluster."""
+    """The digest of the flights model that a Job has trained on the cluster. On one that was used
+    before, the gate keeps the champion that is there: no model is better than its like."""
+    before = {m["name"]: m for m in cluster.treadle("models", "--json").json["models"]}
     done = cluster.treadle(
         "submit", EXAMPLES / "flights" / "flights.yaml", "--to", "job", "--json", timeout=1500
     )
     found = done.json
-    assert done.code == 0, found["reasons"]
-    return str(found["digest"])
+    assert found["promoted"] or "flights" in before, found["reasons"]
+    return str(found["digest"] if found["promoted"] else before["flights"]["champion"]["digest"])
 
 
 def test_the_service_answers_with_what_a_job_has_trained(cluster: Cluster, champion: str) -> None:
@@ -317,7 +319,7 @@ def test_a_full_volume_is_said_and_the_run_goes_on_once_there_is_room(cluster: C
         assert "Traceback" not in done.err
         cluster.in_node(f"rm {place}/ballast && mount -o remount,size=512m {place}")
         done = cluster.treadle("submit", spec, "--to", "job", timeout=600)
-        assert done.code == 0, done.out + done.err
+        assert done.code in (0, 3), done.out + done.err
     finally:
         cluster.kubectl("delete", "jobs", "-l", "treadle/model=wine", "--timeout=60s")
         cluster.kubectl("delete", "pvc", home["name"], "--timeout=60s")
