@@ -22,6 +22,14 @@ def training_arguments(
         "fingerprint": fingerprint,
         "validation": spec.validation.model_dump_json(),
         "excluded": json.dumps(spec.preprocessing.exclude, ensure_ascii=False),
+        "named": json.dumps(
+            {
+                "analysis.slices": spec.analysis.slices,
+                "analysis.sensitive": spec.analysis.sensitive,
+                "analysis.must_not_lose_on": spec.analysis.must_not_lose_on,
+            },
+            ensure_ascii=False,
+        ),
         "preprocessing": spec.preprocessing.model_dump_json(),
         "training": spec.training.model_dump_json(),
         "analysis": spec.analysis.model_dump_json(),

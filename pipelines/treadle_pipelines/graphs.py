@@ -27,6 +27,7 @@ def training_pipeline(
     fingerprint: str,
     validation: str,
     excluded: str,
+    named: str,
     preprocessing: str,
     training: str,
     analysis: str,
@@ -47,6 +48,7 @@ def training_pipeline(
         target=target,
         options=validation,
         excluded=excluded,
+        named=named,
         champion=champion,
     )
     prepared = prepare_data(

@@ -21,7 +21,7 @@ FLIGHT = {
     "scheduled": "2013-12-05T17:30:00", "dep_minute": 1062, "sched_arr_minute": 1240,
     "dep_delay": 12.0, "carrier": "UA", "origin": "EWR", "dest": "SFO", "distance": 2565,
     "temp": 41.0, "dewp": 30.0, "humid": 65.0, "wind_dir": 240, "wind_speed": 9.2,
-    "precip": 0.0, "pressure": 1019.0, "visib": 10.0, "plane_year": 2001,
+    "wind_gust": None, "precip": 0.0, "pressure": 1019.0, "visib": 10.0, "plane_year": 2001,
     "manufacturer": "BOEING", "plane_model": "737-824", "engines": 2, "seats": 149,
     "engine": "Turbo-fan",
 }  # fmt: skip

@@ -18,7 +18,7 @@ from treadle.analysis.comparison import chance, compare_rows, holm
 from treadle.analysis.evaluate import evaluate
 from treadle.analysis.examined import Examined, examine
 from treadle.bundle import Bundle
-from treadle.errors import DataError, SpecError
+from treadle.errors import SpecError
 from treadle.evaluation import Evaluation
 from treadle.metrics import measure
 from treadle.records import Feature, Kind, Parity, Signature, Snapshot, Split, Task, Training, Trial
@@ -232,15 +232,6 @@ def test_where_there_is_nothing_to_find_nothing_is_told(evaluated: Evaluate) -> 
     found = [evaluated(table(2_000, seed=seed)).search for seed in range(5)]
     assert [len(search.worst) for search in found] == [0] * 5
     assert found[0].looked_at > 30
-
-
-@pytest.mark.parametrize("key", ["slices", "sensitive", "must_not_lose_on"])
-def test_a_column_that_is_not_there_is_named_with_the_nearest(
-    evaluated: Evaluate, key: str
-) -> None:
-    words = rf"^analysis\.{key}: there is no column 'color'; did you mean 'colour'\?$"
-    with pytest.raises(DataError, match=words):
-        evaluated(table(), **{key: ["color"]})
 
 
 # Probabilities

@@ -225,6 +225,17 @@ def test_an_unknown_target_is_named_with_the_nearest_column(validate: Gate) -> N
         validate({"price": NORMAL, "x": NORMAL}, target="prise")
 
 
+def test_a_column_that_only_a_later_step_needs_is_asked_for_now(store: DirectoryStore) -> None:
+    taken = snapshots.publish(pa.table({"y": [1], "colour": ["red"]}).to_reader(), "", store)
+    gate.check_named(taken, {"analysis.slices": ["colour"], "analysis.sensitive": []})
+    words = (
+        r"^analysis\.sensitive: there is no column 'color'; did you mean 'colour'\? "
+        r"\(columns: y, colour\)$"
+    )
+    with pytest.raises(DataError, match=words):
+        gate.check_named(taken, {"analysis.slices": ["colour"], "analysis.sensitive": ["color"]})
+
+
 def test_a_rule_for_an_unknown_column_is_named_with_the_nearest(validate: Gate) -> None:
     with pytest.raises(DataError, match=r"validation.columns: .* 'lenght'; did you mean 'length'"):
         validate({"y": NORMAL, "length": NORMAL}, {"lenght": ColumnRule()})

@@ -35,7 +35,6 @@ def evaluate(
     champion: tuple[int, Bundle] | None,
 ) -> Evaluation:
     """Return all that was found, and what the gate says to it."""
-    slices.check_columns(seen, options)
     task = seen.signature.task
     if options.costs is not None and task is not Task.BINARY:
         raise SpecError(f"analysis.costs are those of two classes; this is a {task.value} task")

@@ -17,7 +17,6 @@ from treadle.analysis import cells
 from treadle.analysis.cells import Cells
 from treadle.analysis.comparison import Against, chance, compare_rows, holm
 from treadle.analysis.examined import Examined
-from treadle.errors import DataError, nearest
 from treadle.evaluation import Search, Slice
 from treadle.metrics import Measure
 from treadle.resampling import Vector
@@ -34,17 +33,6 @@ MOST_FOUND = 10
 NOTICEABLE = 0.1
 _DOUBT = 0.05
 _ALIKE = 0.8
-
-
-def check_columns(seen: Examined, options: Analysis) -> None:
-    """Raise DataError for a column that the spec names and the table doesn't have."""
-    for key in ("slices", "sensitive", "must_not_lose_on"):
-        for name in getattr(options, key):
-            if name not in seen.frame.columns:
-                known = [str(column) for column in seen.frame.columns]
-                raise DataError(
-                    f"analysis.{key}: there is no column {name!r}{nearest(name, known)}"
-                )
 
 
 def of_spec(

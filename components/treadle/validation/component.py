@@ -14,6 +14,7 @@ def validate_data(
     target: str,
     options: str,
     excluded: str,
+    named: str,
     champion: str,
     quarantine: dsl.Output[dsl.Dataset],
     page: dsl.Output[dsl.HTML],
@@ -27,6 +28,7 @@ def validate_data(
         target: The column to predict.
         options: The spec's section, as JSON.
         excluded: The columns that the model must not see, as JSON.
+        named: The columns that later sections of the spec name, by their keys, as JSON.
         champion: Digest of the serving model, whose schema is enforced; empty for none, "current"
             for whichever serves now.
         quarantine: The rows set aside, as Parquet, with their reasons.
@@ -52,6 +54,7 @@ def validate_data(
             before, signature = bundle.schema_of(serving, store)
             known = Known(before, frozenset(signature.names))
         limits = Validation.model_validate_json(options)
+        gate.check_named(taken, json.loads(named))
         unused, aside = json.loads(excluded), Path(quarantine.path)
         result = gate.run(taken, target, limits, known, store, aside, unused)
         Path(page.path).write_text(pages.render(result, taken.rows, target), encoding="utf-8")

@@ -1,7 +1,7 @@
 """The gate before training: profile the snapshot, set bad rows aside, hold it against the
 champion's table, stop where too much is wrong."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -111,6 +111,23 @@ def _hard(failed: dict[RowCheck, int]) -> dict[str, int]:
     return dict(sorted(hard.items(), key=lambda item: (-item[1], item[0])))
 
 
+def check_named(snapshot: Snapshot, named: Mapping[str, Collection[str]]) -> None:
+    """Raise DataError for a column that the spec names, by its key, and the snapshot doesn't have:
+    before anything is trained that only a later step would find it out of."""
+    names = [column.name for column in snapshot.columns]
+    for key, columns in named.items():
+        for name in columns:
+            _check_column(key, name, names)
+
+
+def _check_column(role: str, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        columns = ", ".join(names[:30])
+        raise DataError(
+            f"{role}: there is no column {name!r}{nearest(name, names)} (columns: {columns})"
+        )
+
+
 def _kinds(
     path: Path, target: str, options: Validation, known: Known | None
 ) -> tuple[dict[str, Kind], dict[str, Kind]]:
@@ -123,12 +140,7 @@ def _kinds(
     if options.prediction_time:
         wanted[options.prediction_time] = "validation.prediction_time"
     for name, role in wanted.items():
-        if name not in table.names:
-            columns = ", ".join(table.names[:30])
-            raise DataError(
-                f"{role}: there is no column {name!r}{nearest(name, table.names)} "
-                f"(columns: {columns})"
-            )
+        _check_column(role, name, table.names)
     stated = {name: rule.kind for name, rule in options.columns.items()}
     before = {c.name: c.kind for c in known.schema.columns if c.nulls < c.rows} if known else {}
     inferred = kinds_of(table, {})
