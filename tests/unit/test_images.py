@@ -33,6 +33,15 @@ def test_the_servers_image_has_the_versions_of_the_steps_image() -> None:
     assert pins(SERVER) <= pins(RUN)
 
 
+def test_both_images_stand_on_the_same_base_by_its_digest() -> None:
+    named = {
+        re.findall(r"^ARG BASE_IMAGE=(\S+)$", (ROOT / path).read_text("utf-8"), re.M)[0]
+        for path in ("components/Dockerfile", "serving/Dockerfile")
+    }
+    (base,) = named
+    assert re.fullmatch(r"python:3\.11-slim-bookworm@sha256:[0-9a-f]{64}", base)
+
+
 def test_a_bento_installs_what_the_servers_image_does() -> None:
     lines = (ROOT / "serving" / "requirements.in").read_text("utf-8").splitlines()
     asked = [line.partition(";")[0].strip() for line in lines if line[:1].isalpha()]
