@@ -47,16 +47,18 @@ class Table(Section):
         "SQLAlchemy URL of a database"
     )
     format: Format | None = Field(
-        default=None, description="csv, json (lines), parquet or excel; by the file's ending"
+        default=None, description="csv, json, parquet or excel; by the file's ending"
     )
     query: str | None = Field(default=None, description="databases: a table's name, or a query")
     sheet: str | None = Field(default=None, description="Excel: the sheet; the first if left out")
     delimiter: str | None = Field(default=None, description="CSV: found by itself when left out")
     quote: str | None = Field(default=None, max_length=1, description='CSV: as in "; "" for none')
     encoding: str | None = Field(default=None, description="CSV, JSON: as in utf-8 or cp1252")
-    header: bool | None = Field(default=None, description="CSV: found by itself when left out")
-    names: list[str] | None = Field(default=None, description="CSV: names for the columns")
-    skip_rows: int = Field(default=0, ge=0, description="CSV: lines to skip at the top")
+    header: bool | None = Field(
+        default=None, description="CSV, Excel: found by itself (Excel: there) when left out"
+    )
+    names: list[str] | None = Field(default=None, description="CSV, Excel: names for the columns")
+    skip_rows: int = Field(default=0, ge=0, description="CSV, Excel: lines to skip at the top")
     nulls: list[str] | None = Field(
         default=None,
         description="CSV: words that mean no value; else empty, NA, NULL and null, and in columns "

@@ -22,13 +22,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from source_files import csv, taken, typed, workbook
 
 from treadle.adapters.filesystem import DirectoryStore
-from treadle.adapters.outside import Outside
-from treadle.config import Settings
 from treadle.errors import DataError, StoreError, TreadleError
 from treadle.ingestion import snapshot, sources
-from treadle.records import Snapshot
 from treadle.spec import Source
 
 quick = settings(
@@ -46,23 +44,6 @@ def read(tmp_path: Path) -> Callable[..., pa.Table]:
         return taken(path, tmp_path, **table)[1]
 
     return take
-
-
-def taken(path: object, folder: Path, **table: Any) -> tuple[Snapshot, pa.Table]:
-    store = DirectoryStore(folder / "objects")
-    source = Source.model_validate({"path": str(path), **table})
-    found = snapshot.take(source, store, Outside(Settings(home=folder / "home")))
-    return found, pq.read_table(store.local(found.data_key))
-
-
-def csv(folder: Path, text: str | bytes, name: str = "table.csv") -> Path:
-    path = folder / name
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return path
-
-
-def typed(table: pa.Table) -> dict[str, str]:
-    return {field.name: str(field.type) for field in table.schema}
 
 
 # --- what is written is what is read ------------------------------------------------------------
@@ -238,60 +219,60 @@ def test_excel_gives_back_every_cell(tmp_path: Path, read: Callable[..., pa.Tabl
         read(csv(tmp_path, "a,b\n1,2\n", "broken.xlsx"))
 
 
-def workbook(path: Path, rows: list[list[Any]]) -> Path:
-    """Write a minimal workbook, as spreadsheet programs do: a zip of XML."""
+SHEET_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1,
+                     max_size=12).filter(lambda text: not text.startswith("#"))  # fmt: skip
+SHEET_CELLS: dict[pa.DataType, st.SearchStrategy[Any]] = {
+    pa.int64(): st.integers(-(2**53), 2**53),
+    pa.float64(): st.floats(-1e308, 1e308, allow_subnormal=False),
+    pa.string(): SHEET_TEXT,
+    pa.bool_(): st.booleans(),
+    pa.date32(): st.dates(date(1901, 1, 1), date(2200, 1, 1)),
+}
 
-    def cell(value: Any) -> str:
-        if value is None:
-            return "<c/>"
-        if isinstance(value, bool):
-            return f'<c t="b"><v>{int(value)}</v></c>'
-        if isinstance(value, date):
-            return f'<c s="1"><v>{(value - date(1899, 12, 30)).days}</v></c>'
-        if isinstance(value, str):
-            return f'<c t="inlineStr"><is><t>{value}</t></is></c>'
-        return f"<c><v>{value}</v></c>"
 
-    lines = "".join(f"<row>{''.join(map(cell, row))}</row>" for row in rows)
-    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-    rel = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-    package = "http://schemas.openxmlformats.org/package/2006"
-    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml"
-    with zipfile.ZipFile(path, "w") as out:
-        out.writestr(
-            "[Content_Types].xml",
-            f'<Types xmlns="{package}/content-types"><Default Extension="rels" ContentType='
-            '"application/vnd.openxmlformats-package.relationships+xml"/><Override PartName='
-            f'"/xl/workbook.xml" ContentType="{kind}.sheet.main+xml"/><Override PartName='
-            f'"/xl/worksheets/sheet1.xml" ContentType="{kind}.worksheet+xml"/><Override PartName='
-            f'"/xl/styles.xml" ContentType="{kind}.styles+xml"/></Types>',
-        )
-        out.writestr(
-            "_rels/.rels",
-            f'<Relationships xmlns="{package}/relationships"><Relationship Id="a" Type='
-            f'"{rel}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
-        )
-        out.writestr(
-            "xl/workbook.xml",
-            f'<workbook xmlns="{main}" xmlns:r="{rel}"><sheets><sheet name="Sheet1" sheetId="1" '
-            'r:id="a"/></sheets></workbook>',
-        )
-        out.writestr(
-            "xl/_rels/workbook.xml.rels",
-            f'<Relationships xmlns="{package}/relationships"><Relationship Id="a" Type='
-            f'"{rel}/worksheet" Target="worksheets/sheet1.xml"/><Relationship Id="b" Type='
-            f'"{rel}/styles" Target="styles.xml"/></Relationships>',
-        )
-        out.writestr(
-            "xl/styles.xml",
-            f'<styleSheet xmlns="{main}"><cellXfs count="2"><xf numFmtId="0"/>'
-            '<xf numFmtId="14"/></cellXfs></styleSheet>',
-        )
-        out.writestr(
-            "xl/worksheets/sheet1.xml",
-            f'<worksheet xmlns="{main}"><sheetData>{lines}</sheetData></worksheet>',
-        )
-    return path
+@quick
+@given(st.data(), st.integers(0, 6), st.lists(st.sampled_from([*SHEET_CELLS]), min_size=1,
+                                              max_size=5))  # fmt: skip
+def test_a_sheet_gives_back_every_cell(
+    data: st.DataObject, rows: int, types: list[pa.DataType]
+) -> None:
+    import tempfile
+
+    # The first and the last row hold a value in each column: an empty edge is no part of a sheet.
+    ends = [data.draw(st.lists(SHEET_CELLS[kind], min_size=2, max_size=2)) for kind in types]
+    columns = [
+        [
+            first,
+            *data.draw(st.lists(st.none() | SHEET_CELLS[kind], max_size=rows, min_size=rows)),
+            last,
+        ]
+        for kind, (first, last) in zip(types, ends, strict=True)
+    ]
+    names = data.draw(st.lists(SHEET_TEXT, min_size=len(types), max_size=len(types),
+                               unique_by=str.casefold))  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        path = workbook(Path(folder) / "t.xlsx", [names, *map(list, zip(*columns, strict=True))])
+        _, found = taken(path, Path(folder))
+    assert found.schema.names == names
+    for name, column in zip(names, columns, strict=True):
+        assert found[name].to_pylist() == column
+
+
+def test_sheets_go_together_by_name_and_by_type(
+    tmp_path: Path, read: Callable[..., pa.Table]
+) -> None:
+    folder = tmp_path / "sheets"
+    folder.mkdir()
+    workbook(folder / "1.xlsx", [["a", "b", 2024], [1, "x", 1e300], [2, "y", 2]])
+    workbook(folder / "2.xlsx", [["b", "a"], [3, 2.5]])
+    found = read(folder)
+    assert typed(found) == {"a": "double", "b": "string", "2024": "double"}
+    assert found["b"].to_pylist() == ["x", "y", "3"]
+    assert found["2024"].to_pylist() == [1e300, 2.0, None]
+    one = folder / "1.xlsx"
+    assert read(one, names=["q"]).schema.names == ["q", "b", "2024"]
+    with pytest.raises(DataError, match=r"source.names has 4 names, but .*1.xlsx has 3 columns"):
+        read(one, names=["a", "b", "c", "d"])
 
 
 # --- dialects -----------------------------------------------------------------------------------

@@ -20,12 +20,8 @@ from treadle.ingestion import dialect as dialects
 from treadle.ingestion import text as texts
 from treadle.ingestion.dialect import Dialect
 from treadle.ingestion.readings import (
-    BOOLEAN,
-    DATE,
     FALSE,
     INTEGER,
-    NAIVE,
-    NUMBER,
     TEXT,
     TRUE,
     Proof,
@@ -36,15 +32,12 @@ from treadle.ingestion.readings import (
     fits,
 )  # fmt: skip
 from treadle.ingestion.rows import Partitions, Rows, Unproven, with_categories
+from treadle.ingestion.stated import READINGS
 from treadle.ingestion.text import TextFile
 from treadle.snapshots import repaired
 from treadle.spec import Table, ValueType
 
 BLOCK_BYTES = 4 << 20
-_STATED = {
-    ValueType.TEXT: TEXT, ValueType.INTEGER: INTEGER, ValueType.NUMBER: NUMBER,
-    ValueType.BOOLEAN: BOOLEAN, ValueType.DATE: DATE, ValueType.TIME: NAIVE[0],
-}  # fmt: skip
 
 
 @dataclass
@@ -83,7 +76,10 @@ class _File:
             try:
                 reader = pacsv.open_csv(stream, reading, parsing, options)
             except pa.ArrowInvalid as error:
-                if "Empty CSV file" in str(error) or "no rows" in str(error):
+                is_header = self.text.path.stat().st_size < texts.HEAD_BYTES and (
+                    len(self.text.head().splitlines()) <= marks.skip + marks.has_header
+                )
+                if "Empty CSV file" in str(error) or "no rows" in str(error) or is_header:
                     return
                 raise
             yield from reader
@@ -162,19 +158,22 @@ class _Reader:
             return by_formats(self.table.dates)
         marked = self.words.decimal or self.words.thousands
         if marked and kind in (ValueType.NUMBER, ValueType.INTEGER):
-            numbers = [r for r in self.words.numbers if r.type == _STATED[kind].type]
-            return numbers[0] if numbers else _STATED[kind]
-        return _STATED[kind]
+            numbers = [r for r in self.words.numbers if r.type == READINGS[kind].type]
+            return numbers[0] if numbers else READINGS[kind]
+        return READINGS[kind]
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         schema, own = self.schema, self._own_schema
         types = {name: r.type for name, r in self.readings.items() if r.is_native}
         for place, file in enumerate(self.files):
+            last = None
             try:
-                for batch in file.batches(types, self.words):
-                    yield self.partitions.added(self._converted(batch, own), place, schema)
+                for last in file.batches(types, self.words):
+                    yield self.partitions.added(self._converted(last, own), place, schema)
             except pa.ArrowInvalid as error:
                 raise self._fault(file, error) from error
+            if last is not None:
+                _refuse_open_quote(file, last)
 
     def _converted(self, batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         columns = []
@@ -211,6 +210,12 @@ class _Reader:
             where = odd_line(file.text, self.table, file.dialect)
             reason = where or " ".join(words.split())[:300]
             return DataError(f"{path}, {reason}")
+        if "straddl" in words:
+            mib = BLOCK_BYTES >> 20
+            return DataError(
+                f"{path} can't be read: a row is longer than {mib} MiB, as one is whose quote is "
+                "never closed: mend it there, or state source.quote"
+            )
         if "conversion error" not in words and "In CSV column" not in words:
             return DataError(
                 f"{path} can't be read: {' '.join(words.split())[:300]}: mend it there"
@@ -252,6 +257,21 @@ class _Reader:
                     )
             row += batch.num_rows
         return None
+
+
+def _refuse_open_quote(file: _File, last: pa.RecordBatch) -> None:
+    """Raise DataError where a quote is never closed: Arrow takes all that follows for its value,
+    which then is the very last one and has several lines."""
+    value = last.columns[-1][-1].as_py() if last.num_rows else None
+    if not isinstance(value, str) or "\n" not in value:
+        return
+    if file.dialect.escape is not None or not texts.is_odd(file.text, file.dialect.quote):
+        return
+    raise DataError(
+        f"{file.text.path} can't be read to its end: in its last column a quote "
+        f"({file.dialect.quote}) is opened before {value.splitlines()[0][:60]!r} and never closed: "
+        "close it there, or state source.quote"
+    )
 
 
 def _is(value: str, kind: ValueType | list[str], reading: Reading) -> bool:
@@ -387,8 +407,8 @@ def _odd_line(text: io.TextIOBase, dialect: Dialect) -> str | None:
         if len(row) != wanted:
             # The names of the columns, if there are any, are known: the last one is where it ends.
             return (
-                f"line {dialect.skip + rows.line_num} has {len(row)} fields where the first has "
-                f"{wanted}: mend that line (a value that holds the delimiter "
+                f"line {dialect.skip + rows.line_num} has {len(row)} field{'s'[: len(row) != 1]} "
+                f"where the first has {wanted}: mend that line (a value that holds the delimiter "
                 f"{dialect.delimiter!r} needs quotes)"
             )
     return None

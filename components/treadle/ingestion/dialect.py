@@ -59,9 +59,18 @@ def find(file: TextFile, table: Table, scratch: Path) -> Dialect:
     found = _from(glance, head, file, table, scratch)
     if found is None or not _holds(found, head):
         found = _from(head, head, file, table, scratch)
-    if found is None:
+    if found is None or _is_unparted(found, head, table):
         raise cant_tell(file.path)
     return found
+
+
+def _is_unparted(found: Dialect, head: str, table: Table) -> bool:
+    """Say whether a table of one column has a header of several: a row of fewer fields makes the
+    sniffer take a delimiter that isn't there."""
+    if table.delimiter or not found.has_header or len(found.names) != 1:
+        return False
+    header = next((line for line in head.splitlines()[found.skip :] if line.strip()), "")
+    return not header.startswith(("'", '"')) and any(mark in header for mark in ",;\t|")
 
 
 def _from(sample: str, head: str, file: TextFile, table: Table, scratch: Path) -> Dialect | None:

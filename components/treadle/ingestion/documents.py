@@ -1,5 +1,5 @@
-"""JSON lines: one object a line, its keys the columns. DuckDB finds the keys and their types on
-every line."""
+"""JSON lines: one object a line, its keys the columns; or one array of such objects. DuckDB finds
+the keys and their types in all of them."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -28,8 +28,13 @@ def read(paths: Sequence[Path], table: Table, scratch: Path, partitions: Partiti
     Raises DataError, while they are read as well, that names the line that is no JSON.
     """
     plain = [_plain(path, table, scratch) for path in paths]
+    arrays = [_is_array(path) for path in plain]
+    if any(arrays) and not all(arrays):
+        one, other = paths[arrays.index(True)], paths[arrays.index(False)]
+        raise DataError(f"{one} is an array and {other} has lines of objects: write all in one way")
+    is_array = all(arrays)
     with connected() as connection:
-        query = _query(connection, [str(path) for path in plain], paths)
+        query = _query(connection, [str(path) for path in plain], paths, is_array)
         schema = connection.sql(query.format(files=_listed(plain))).limit(0).to_arrow_table().schema
     whole = partitions.extended(schema)
 
@@ -59,18 +64,29 @@ def _plain(path: Path, table: Table, scratch: Path) -> Path:
     return copy
 
 
-def _query(connection: duckdb.DuckDBPyConnection, names: list[str], given: Sequence[Path]) -> str:
+def _is_array(path: Path) -> bool:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return file.read(_COPY_BYTES).lstrip().startswith("[")
+
+
+def _query(
+    connection: duckdb.DuckDBPyConnection,
+    names: list[str],
+    given: Sequence[Path],
+    is_array: bool,
+) -> str:
     """Return the query that reads ``{files}``. Types are DuckDB's where it has one; whole numbers
     beyond 64 bits stay exact; times are times where all of them name their zone, or none does."""
     listed = _listed([Path(name) for name in names])
-    options = "format='newline_delimited', union_by_name=true"
+    kind = "array" if is_array else "newline_delimited"
+    options = f"format='{kind}', union_by_name=true"
     try:
         found = connection.sql(f"FROM read_json({listed}, {options}, sample_size=-1)")
         types = dict(zip(found.columns, map(str, found.types), strict=True))
     except duckdb.Error as error:
         raise _unreadable(given, [Path(name) for name in names], error) from error
     if not types or list(types) == ["json"]:
-        raise DataError(f"{given[0]} can't be read: its lines are no JSON objects: write them as "
+        raise DataError(f"{given[0]} can't be read: it holds no JSON objects: write a row as "
                         '{"column": value}')  # fmt: skip
     asked = [name for name, kind in types.items() if kind in (*_NUMBERS, *_TEXTS)]
     columns = {n: "VARCHAR" if n in asked or k in _UNTYPED else k for n, k in types.items()}
@@ -140,4 +156,8 @@ def _unreadable(given: Sequence[Path], plain: Sequence[Path], error: Exception) 
             place, words = own, words.replace(str(name), own.name)
     line = re.search(r"[Ll]ine:? (\d+)", words)
     where = f", line {line[1]}" if line else ""
-    return DataError(f"{place}{where} can't be read: {words[:300].rstrip('.')}: mend it there")
+    words = words.removeprefix("Invalid Input Error: ").partition(" Try ")[0]
+    return DataError(
+        f"{place}{where} can't be read: {words[:300].rstrip('.')}: mend it there (each line is one "
+        "whole object, or the file one array of them)"
+    )

@@ -2,6 +2,7 @@
 they are while they are read."""
 
 import glob
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import (
@@ -91,6 +92,14 @@ def format_of(path: Path, name: Path, table: Table) -> Format:
             "source.format"
         )
     return found
+
+
+def has_own_types(table: Table, new: Sequence[str]) -> bool:
+    """Say whether files are of a format whose values have types."""
+    if table.format is not None:
+        return table.format is not Format.CSV
+    plain = (Path(re.sub(r"[.](gz|zst|bz2|zip)$", "", name, flags=re.IGNORECASE)) for name in new)
+    return any(ENDINGS.get(name.suffix.lower(), Format.CSV) is not Format.CSV for name in plain)
 
 
 def partition(path: Path) -> dict[str, str | None]:

@@ -1,7 +1,7 @@
 """Rows on their way from a source: a schema, and batches in flat memory."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -73,15 +73,18 @@ class Partitions:
     values: list[list[pa.Scalar]]
 
     @classmethod
-    def of(cls, said: Sequence[Mapping[str, str | None]]) -> "Partitions":
-        """Return the partitions of files of which these things are said."""
+    def of(
+        cls, said: Sequence[Mapping[str, str | None]], texts: Collection[str] = ()
+    ) -> "Partitions":
+        """Return the partitions of files of which these things are said; ``texts`` are names of
+        columns that stay as they are written."""
         names = list(dict.fromkeys(name for each in said for name in each))
         columns = []
         for name in names:
             text = pa.array([each.get(name) for each in said], pa.string())
             proof = Proof(Words())
             proof.add(text)
-            reading = proof.reading()
+            reading = TEXT if name in texts else proof.reading()
             plain = text if reading in (TEXT, NOTHING) else pc.utf8_trim_whitespace(text)
             columns.append(convert(plain, TEXT if reading == NOTHING else reading))
         fields = [pa.field(name, column.type) for name, column in zip(names, columns, strict=True)]

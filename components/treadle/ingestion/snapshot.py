@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from treadle import datasets, snapshots
 from treadle.errors import DataError
-from treadle.ingestion import database, sources
+from treadle.ingestion import database, files, sources
 from treadle.ingestion.rows import BATCH_ROWS, Rows, consumed
 from treadle.ports import ObjectStore, Outside
 from treadle.records import DatasetVersion, Snapshot, SourceFile
@@ -88,7 +88,7 @@ def _append(
     parts = [snapshots.load(digest, store) for digest in former.snapshots]
     schema = snapshots.schema_of(store.local(parts[0].data_key))
     try:
-        with sources.opened(_with_types(source, schema), outside, new) as rows:
+        with sources.opened(_with_types(source, schema, new), outside, new) as rows:
             taken = _published(_cast(rows, schema), source, store)
     except DataError:
         # Reading all of it anew says what is wrong, or finds the types that fit every file.
@@ -100,9 +100,11 @@ def _append(
     )
 
 
-def _with_types(source: Source, schema: pa.Schema) -> Source:
+def _with_types(source: Source, schema: pa.Schema, new: Sequence[str]) -> Source:
     """State the types that are known for what a table of text doesn't state by itself."""
     ((name, table),) = source.tables.items()
+    if files.has_own_types(table, new):
+        return source
     known: dict[str, Any] = {
         field.name: _TYPES[field.type] for field in schema if field.type in _TYPES
     }

@@ -22,12 +22,13 @@ from treadle.ingestion import (
     files,
     parquet,
     spreadsheet,
+    stated,
 )
 from treadle.ingestion.rows import BATCH_ROWS, Partitions, Rows, consumed
 from treadle.ports import Outside
 from treadle.records import SourceFile
 from treadle.snapshots import categories_of
-from treadle.spec import Format, Source, Table
+from treadle.spec import Format, Source, Table, ValueType
 from treadle.sql import quoted
 
 REMOTE = ("s3", "http", "https")
@@ -90,7 +91,10 @@ def _table(
 ) -> Iterator[Rows]:
     scratch.mkdir()
     if database.is_database(table.path):
-        yield database.read(table, scratch, outside.password if outside else None)
+        shown = database.shown(table.path)
+        stated.refuse_unheard(table, shown, None)
+        rows = database.read(table, scratch, outside.password if outside else None)
+        yield stated.typed(rows, table, shown)
         return
     if urlsplit(table.path).scheme in REMOTE:
         reach = _reach(table, outside)
@@ -120,16 +124,20 @@ def _read(paths: Sequence[Path], names: Sequence[Path], table: Table, scratch: P
     if len(formats) > 1:
         listed = " and ".join(sorted(formats))
         raise DataError(f"{table.path} names {listed} files: name those that make up the table")
-    partitions = Partitions.of([files.partition(name) for name in names])
-    match formats.pop():
-        case Format.PARQUET:
-            return parquet.read(paths, partitions)
-        case Format.JSON:
-            return documents.read(paths, table, scratch, partitions)
-        case Format.EXCEL:
-            return spreadsheet.read(paths, table, partitions)
-        case Format.CSV:
-            return delimited.read(paths, table, scratch, partitions)
+    shown = database.shown(table.path)
+    kind = formats.pop()
+    stated.refuse_unheard(table, shown, kind)
+    as_written = [n for n, t in table.types.items() if t is ValueType.TEXT or isinstance(t, list)]
+    partitions = Partitions.of([files.partition(name) for name in names], as_written)
+    if kind is Format.CSV:
+        return delimited.read(paths, table, scratch, partitions)
+    if kind is Format.JSON:
+        rows = documents.read(paths, table, scratch, partitions)
+    elif kind is Format.EXCEL:
+        rows = spreadsheet.read(paths, table, partitions)
+    else:
+        rows = parquet.read(paths, partitions)
+    return stated.typed(rows, table, shown)
 
 
 def _joined(

@@ -12,6 +12,7 @@ from treadle.ingestion.rows import BATCH_ROWS, Partitions, Rows, aligned
 from treadle.snapshots import repaired
 from treadle.spec import Table
 
+_EXACT = 2**53
 _EMPTY = {"", "#N/A", "#VALUE!", "#REF!", "#DIV/0!", "#NUM!", "#NAME?", "#NULL!"}
 
 
@@ -22,7 +23,7 @@ def read(paths: Sequence[Path], table: Table, partitions: Partitions) -> Rows:
     are null; a column of several types is text. Raises DataError for no such sheet or no workbook.
     """
     sheets = [_sheet(path, table) for path in paths]
-    schema = pa.unify_schemas([part.schema for part, _ in sheets], promote_options="permissive")
+    schema = _together([part for part, _ in sheets])
 
     def batches() -> Iterator[pa.RecordBatch]:
         for place, (part, _) in enumerate(sheets):
@@ -31,6 +32,24 @@ def read(paths: Sequence[Path], table: Table, partitions: Partitions) -> Rows:
 
     whole = partitions.extended(schema)
     return Rows(whole, batches, sheets[0][1])
+
+
+def _together(parts: Sequence[pa.Table]) -> pa.Schema:
+    """Return the columns of all sheets; what is text in one and a number in another is text."""
+    types: dict[str, pa.DataType] = {}
+    for part in parts:
+        for field in part.schema:
+            known = types.setdefault(field.name, field.type)
+            types[field.name] = _common(known, field.type)
+    return pa.schema(types.items())
+
+
+def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    fields = [pa.schema([pa.field("x", kind)]) for kind in (one, other)]
+    try:
+        return pa.unify_schemas(fields, promote_options="permissive").field(0).type
+    except pa.ArrowException:
+        return pa.string()
 
 
 def _sheet(path: Path, table: Table) -> tuple[pa.Table, list[str]]:
@@ -56,8 +75,13 @@ def _sheet(path: Path, table: Table) -> tuple[pa.Table, list[str]]:
         raise DataError(f"{path}: the sheet {name!r} is empty: name another with source.sheet")
     has_header = table.header is not False
     width = len(cells[0])
-    given = [str(cell) for cell in cells[0]] if has_header else [f"column{i}" for i in range(width)]
-    columns, repairs = repaired(table.names or given)
+    given = (
+        [_text(cell) for cell in cells[0]] if has_header else [f"column{i}" for i in range(width)]
+    )
+    named = table.names or []
+    if len(named) > width:
+        raise DataError(f"source.names has {len(named)} names, but {path} has {width} columns")
+    columns, repairs = repaired([*named, *given[len(named) :]])
     rows = cells[1:] if has_header else cells
     values = zip(*rows, strict=True) if rows else [()] * width
     arrays = [_column(list(column)) for column in values]
@@ -68,7 +92,7 @@ def _column(cells: list[Any]) -> pa.Array:
     values = [None if isinstance(cell, str) and cell in _EMPTY else cell for cell in cells]
     kinds = {type(value) for value in values if value is not None}
     if kinds and kinds <= {int, float}:
-        if all(value is None or float(value).is_integer() for value in values):
+        if all(value is None or _is_whole(value) for value in values):
             return pa.array([None if v is None else int(v) for v in values], pa.int64())
         return pa.array([None if v is None else float(v) for v in values], pa.float64())
     if kinds == {bool}:
@@ -84,6 +108,11 @@ def _column(cells: list[Any]) -> pa.Array:
     if kinds == {timedelta}:
         return pa.array([None if v is None else v.total_seconds() for v in values], pa.float64())
     return pa.array([None if v is None else _text(v) for v in values], pa.string())
+
+
+def _is_whole(value: float) -> bool:
+    """Say whether a number is whole, and exact as Excel has it: as a float."""
+    return float(value).is_integer() and abs(value) <= _EXACT
 
 
 def _text(value: object) -> str:

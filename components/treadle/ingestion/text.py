@@ -20,6 +20,7 @@ _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"PK\
 _ENDINGS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".zip": "zip"}
 _BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
          codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
+_PAGE = (b"<!doctype html", b"<html")
 # What no text holds: control characters but tab, line feed, form feed and carriage return.
 _CONTROLS = bytes(set(range(32)) - {9, 10, 12, 13})
 
@@ -76,6 +77,11 @@ def found(path: Path, encoding: str | None) -> TextFile:
             return TextFile(path, name)
     if data.translate(None, _CONTROLS) != data:
         raise not_text(path)
+    if data[:256].lstrip().lower().startswith(_PAGE):
+        raise DataError(
+            f"{path} is a web page and no table, as servers send it for a wrong address or to who "
+            "isn't logged in: fetch the table itself"
+        )
     for encoding in ("utf-8", FALLBACK):
         try:
             _decoded(data, encoding)
@@ -111,6 +117,15 @@ def is_text(path: Path) -> bool:
             if data.translate(None, _CONTROLS) != data:
                 return False
     return True
+
+
+def is_odd(file: TextFile, mark: str) -> bool:
+    """Say whether a mark is there an odd number of times."""
+    found = 0
+    with file.opened() as stream:
+        while data := stream.read(HEAD_BYTES):
+            found += data.count(mark.encode())
+    return found % 2 == 1
 
 
 def packing(path: Path) -> str | None:
