@@ -20,6 +20,9 @@ from treadle.records import Kind, Profile
 from treadle.spec import Preprocessing, Source, Spec, SplitBy
 from treadle.writing import written_aside
 
+# So many words on how a table is written are told in a spec.
+_NOTES = 20
+
 
 def infer(path: str, target: str, name: str) -> tuple[Spec, dict[str, str]]:
     """Return a spec for a table and, by key (as in ``preprocessing.split``), why it says so.
@@ -50,6 +53,8 @@ def infer(path: str, target: str, name: str) -> tuple[Spec, dict[str, str]]:
     task = infer_task(column)
     preprocessing, why = _split(found, target, task.is_classification)
     noticed = [c.name for c in found.columns if is_identifier(c) and c.name != target]
+    if taken.notes:
+        why["source.path"] = f"as it was found: {'; '.join(taken.notes[:_NOTES])}"
     why["target"] = f"{column.distinct:,} different values in {found.rows:,} rows: {task.value}"
     if noticed:
         why["preprocessing.exclude"] = f"not used in any case: {', '.join(noticed)} (identifiers)"
