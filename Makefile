@@ -52,6 +52,14 @@ lint: .venv/installed ## Check style, and who may import whom
 type: .venv/installed ## Check types
 	$(BIN)/mypy
 
+.PHONY: docs
+docs: .venv/installed ## Build the documentation as a site, into build/documentation/site
+	PYTHONPATH=scripts $(BIN)/python -m documentation
+
+.PHONY: screenshots
+screenshots: .venv/installed ## Take the documentation's pictures anew (needs Chromium)
+	PYTHONPATH=tests $(BIN)/python scripts/screenshots.py
+
 .PHONY: format
 format: .venv/installed ## Put the code into shape
 	$(BIN)/ruff check --fix .
@@ -108,4 +116,4 @@ clean: ## Remove what was installed and built; models stay in .treadle
 .PHONY: help
 help: ## Show this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

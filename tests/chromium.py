@@ -1,5 +1,6 @@
 """A real browser: headless Chromium, driven over its DevTools protocol."""
 
+import base64
 import itertools
 import json
 import shutil
@@ -41,6 +42,16 @@ class Page:
         """Be a phone with a screen of that many pixels."""
         self._ask("Emulation.setDeviceMetricsOverride", width=width, height=height,
                   deviceScaleFactor=1, mobile=True)  # fmt: skip
+
+    def screen(self, width: int, height: int) -> None:
+        """Be a window of that many pixels."""
+        self._ask("Emulation.setDeviceMetricsOverride", width=width, height=height,
+                  deviceScaleFactor=1, mobile=False)  # fmt: skip
+
+    def picture(self) -> bytes:
+        """Return what is seen, as WebP."""
+        found = self._ask("Page.captureScreenshot", format="webp", quality=75)
+        return base64.b64decode(found["data"])
 
     def open(self, url: str) -> None:
         """Go to an address."""

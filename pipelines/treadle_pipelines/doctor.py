@@ -6,7 +6,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib.metadata import version as installed
 from time import perf_counter
@@ -23,6 +23,8 @@ LEAST_MEMORY_BYTES = 4 << 30
 OUTAGE_S = 5.0
 # The packages that most faults come down to, beside those a prediction depends on.
 PACKAGES = ("treadle", "kfp", "bentoml", "kubernetes", "minio")
+
+NEEDS = {"bundles": ("object store", "registry")}
 
 
 class Health(StrEnum):
@@ -54,18 +56,30 @@ def examine() -> list[Finding]:
         "bundles": _bundles,
         "signing": _signing,
         "model server": _server,
+        "ray": _ray,
         "pipelines": _pipelines,
         "kubernetes": _kubernetes,
     }
     findings: list[Finding] = []
     for about, look in looks.items():
-        try:
-            health, words = look()
-        except TreadleError as error:
-            health, words = Health.FAULT, str(error)
-        above = next((f.about for f in findings if f.words == words), None)
-        findings.append(Finding(about, health, f"as for the {above}" if above else words))
+        found = _needed_and_broken(about, findings) or _looked(about, look)
+        above = next((f.about for f in findings if f.words == found.words), None)
+        findings.append(replace(found, words=f"as for the {above}") if above else found)
     return findings
+
+
+def _looked(about: str, look: Callable[[], tuple[Health, str]]) -> Finding:
+    try:
+        return Finding(about, *look())
+    except TreadleError as error:
+        return Finding(about, Health.FAULT, str(error))
+
+
+def _needed_and_broken(about: str, findings: list[Finding]) -> Finding | None:
+    """Return the fault of what a look needs: to ask that once more would only wait as long."""
+    needed = NEEDS.get(about, ())
+    broken = (f for f in findings if f.about in needed and f.health is Health.FAULT)
+    return next((Finding(about, Health.FAULT, fault.words) for fault in broken), None)
 
 
 def told(findings: list[Finding], as_json: bool) -> str:
@@ -193,6 +207,17 @@ def _server() -> tuple[Health, str]:
         f"the model server at {url} isn't ready: start it with treadle serve, or mend "
         "TREADLE_SERVER_URL"
     )
+
+
+def _ray() -> tuple[Health, str]:
+    address = runtime.settings().ray_address
+    cluster = runtime.search_cluster()
+    if cluster is None:
+        always = ", always" if address else " where it pays"
+        return Health.ABSENT, f"training uses this machine, with Ray{always} (TREADLE_RAY_ADDRESS)"
+    begin = perf_counter()
+    version = cluster.versions()["Ray"]
+    return Health.OK, f"Ray {version}, as here, takes jobs at {address}, asked in {_since(begin)}"
 
 
 def _pipelines() -> tuple[Health, str]:

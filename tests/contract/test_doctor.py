@@ -10,6 +10,7 @@ import pytest
 from json_server import JsonHandler, serving_json
 from registries import new_version, stored_bundle
 from treadle import runtime
+from treadle.errors import RegistryError
 from treadle_pipelines import doctor
 from treadle_pipelines.doctor import Finding, Health
 
@@ -28,7 +29,9 @@ def examined(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Examin
 
     def examine(**settings: str) -> dict[str, Finding]:
         monkeypatch.setenv("TREADLE_HOME", str(tmp_path / "home"))
-        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+        # The client reads KUBECONFIG when it is imported, which was before.
+        location = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
+        monkeypatch.setattr(location, str(tmp_path / "none"))
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         monkeypatch.setattr(doctor, "OUTAGE_S", 0.0)
         for name, value in settings.items():
@@ -67,21 +70,57 @@ def test_each_fault_is_said_with_its_way_out(examined: Examined) -> None:
     nowhere = "http://127.0.0.1:9"
     found = examined(
         server_url=nowhere, kfp_url=nowhere, mlflow_uri=nowhere, kube_context="nowhere",
-        object_store="s3://bucket/x", s3_endpoint="127.0.0.1:9",
+        object_store="s3://bucket/x", s3_endpoint="127.0.0.1:9", ray_address=nowhere,
     )  # fmt: skip
     faults = {about for about, finding in found.items() if finding.health is Health.FAULT}
     assert faults == {
-        "object store", "registry", "bundles", "model server", "pipelines", "kubernetes",
+        "object store", "registry", "bundles", "model server", "ray", "pipelines", "kubernetes",
     }  # fmt: skip
     assert not doctor.is_well(list(found.values()))
     assert "can't be reached (Connection refused): start it, or mend" in found["registry"].words
-    assert found["bundles"].words == "as for the registry"
+    assert found["bundles"].words == "as for the object store"
+    assert "no Ray cluster answers at http://127.0.0.1:9" in found["ray"].words
     assert "mend TREADLE_SERVER_URL" in found["model server"].words
     assert "mend TREADLE_KFP_URL" in found["pipelines"].words
     assert "127.0.0.1:9" in found["object store"].words
     told = json.loads(doctor.told(list(found.values()), as_json=True))
     assert told["well"] is False
     assert told["findings"][0].keys() == {"about", "health", "words"}
+
+
+def test_what_does_not_answer_is_asked_once(
+    examined: Examined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def gone() -> tuple[Health, str]:
+        asked.append("registry")
+        raise RegistryError("the registry is gone")
+
+    monkeypatch.setattr(doctor, "_registry", gone)
+    monkeypatch.setattr(doctor, "_champions", lambda: asked.append("champions"))
+    found = examined(mlflow_uri="http://127.0.0.1:9")
+    assert asked == ["registry"]
+    assert found["bundles"] == Finding("bundles", Health.FAULT, "as for the registry")
+
+
+class RayHead(JsonHandler):
+    """A Ray cluster of the version that is installed here."""
+
+    def do_GET(self) -> None:
+        import ray
+
+        self.reply(
+            200, {"version": "4", "ray_version": ray.__version__, "ray_commit": "", "jobs": []}
+        )
+
+
+def test_a_ray_cluster_is_asked_for_its_version(examined: Examined) -> None:
+    with serving_json(RayHead) as url:
+        found = examined(ray_address=url)["ray"]
+    assert found.health is Health.OK
+    assert f"takes jobs at {url}" in found.words
+    assert examined(ray_address="local")["ray"].health is Health.ABSENT
 
 
 def test_a_champion_whose_bundle_is_gone_is_named(
