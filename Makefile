@@ -90,6 +90,10 @@ bench-tables: .venv/installed ## Measure the handling of tables beside other too
 bench-tuning: .venv/installed ## Measure the search beside scikit-learn's and Optuna's
 	$(BIN)/python benchmarks/tuning.py
 
+.PHONY: release-check
+release-check: .venv/installed ## Build sdist, wheel and inventory; try them in an empty environment
+	scripts/release-check
+
 .PHONY: lock
 lock: .venv/installed ## Lock what pyproject.toml asks for, keeping the versions that fit
 	scripts/lock
