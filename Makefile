@@ -90,6 +90,18 @@ bench-tables: .venv/installed ## Measure the handling of tables beside other too
 bench-tuning: .venv/installed ## Measure the search beside scikit-learn's and Optuna's
 	$(BIN)/python benchmarks/tuning.py
 
+.PHONY: bench
+bench: .venv/installed ## Run every benchmark, and show what each came to on one page
+	$(BIN)/python benchmarks/all.py $(ARGUMENTS)
+
+.PHONY: bench-scale
+bench-scale: .venv/installed ## Simulate 100,000 models, fed with what was measured
+	$(BIN)/python benchmarks/scale.py
+
+.PHONY: figures
+figures: .venv/installed ## Write the figures of the reference runs into the documents
+	PYTHONPATH=scripts $(BIN)/python -m documentation.figures
+
 .PHONY: release-check
 release-check: .venv/installed ## Build sdist, wheel and inventory; try them in an empty environment
 	scripts/release-check
