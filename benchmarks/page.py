@@ -51,6 +51,7 @@ def plotted(ratios: list[Any]) -> str:
     axes.barh(range(len(ratios)), [value - 1 for value in ahead], left=1, color=colours, height=0.6)
     axes.set_yticks(range(len(ratios)), [ratio.name for ratio in ratios][::-1], fontsize=8)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.axvline(1, color="#5b6670", linewidth=1)
     axes.set_xlabel("times ahead")
     drawn = io.StringIO()
