@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from documents import ROOT, Line, lines, treadle_lines
 from treadle import runtime
 from treadle_edge import __main__ as edge
 from treadle_pipelines.cli import app
+from treadle_pipelines.init import infer
 from treadle_serving import openapi
 
 LINES = list(lines())
@@ -99,3 +101,16 @@ def test_keys_are_made_as_the_recipes_say(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.undo()
         for cached in caches:
             cached.cache_clear()
+
+
+def test_the_tutorials_table_is_made_and_a_spec_inferred_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "docs/tutorial/own-table.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([sys.executable, "-c", program], check=True)
+    spec, why = infer("customers.csv", "churned", "customers")
+    assert spec.task == "binary"
+    assert spec.preprocessing.split_column == "since"
+    assert "customer" in why["preprocessing.exclude"]
