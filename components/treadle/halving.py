@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 from treadle.errors import ModelError
 from treadle.ledger import Ledger
@@ -62,10 +63,12 @@ class _Candidacy:
 class Halving:
     """A search under way."""
 
-    def __init__(self, problem: SearchProblem, proposer: Proposer, ledger: Ledger) -> None:
+    def __init__(
+        self, problem: SearchProblem, propose: Callable[[SearchProblem], Proposer], ledger: Ledger
+    ) -> None:
         self.problem = problem
         self.notes: list[str] = []
-        self._proposer = proposer
+        self._propose = propose
         self._ledger = ledger
         self._known = ledger.read()
         if self._known:
@@ -73,14 +76,15 @@ class Halving:
                 "are there")  # fmt: skip
         self._all: list[_Candidacy] = []
         self._cohort: list[_Candidacy] = []
+        self._whole_at = 0  # how many candidates there are when the cohort is whole
         spent = max((report.at_s for report in self._known.values()), default=0.0)
         self._began = time.monotonic() - spent
 
     def ready(self) -> list[Job]:
         """Return what is to be grown now, in order; proposes a cohort when the one before has
         ended. Empty while others are waited for, and at the end."""
-        while not self._cohort_under_way() and not self.is_finished():
-            self._propose()
+        while self._may_propose() and not self.is_finished():
+            self._extend()
         return [
             Job(one.candidate, one.next_units) for one in self._cohort if one.course is Course.READY
         ]
@@ -150,16 +154,33 @@ class Halving:
             f"none reported within {self.problem.budget_s:g} s; give training.budget_s more"
         )
 
-    def _cohort_under_way(self) -> bool:
-        return any(one.course is not Course.ENDED for one in self._cohort)
+    def _is_whole(self) -> bool:
+        return len(self._all) == self._whole_at
 
-    def _propose(self) -> None:
-        first = len(self._all)
-        for number in range(first, min(first + self.problem.cohort, self.problem.trials)):
-            family, parameters = self._proposer.ask()
+    def _cohort_under_way(self) -> bool:
+        return not self._is_whole() or any(one.course is not Course.ENDED for one in self._cohort)
+
+    def _may_propose(self) -> bool:
+        if self._is_whole():
+            return not self._cohort_under_way()
+        return not any(one.course is Course.READY for one in self._cohort)
+
+    @cached_property
+    def _proposer(self) -> Proposer:
+        return self._propose(self.problem)
+
+    def _extend(self) -> None:
+        """Begin a cohort, or complete it. The first begins with what is known without a proposer,
+        whose library takes a while to import: others do so while these are grown."""
+        begins, first = len(self._all), self.problem.first
+        if self._is_whole():
+            self._whole_at = min(begins + self.problem.cohort, self.problem.trials)
+        until = min(len(first), self._whole_at) if begins < len(first) else self._whole_at
+        for number in range(begins, until):
+            family, parameters = first[number] if number < len(first) else self._proposer.ask()
             candidate = Candidate(number=number, family=family, parameters=parameters)
             self._all.append(_Candidacy(candidate, self.problem.rungs(family)))
-        self._cohort = self._all[first:]
+            self._cohort.append(self._all[-1])
         self._settle()
 
     def _settle(self) -> None:
@@ -202,6 +223,8 @@ class Halving:
 
     def _judge(self) -> None:
         """Judge every rung to which all of the cohort have come."""
+        if not self._is_whole():
+            return
         for units in sorted({units for one in self._cohort for units in one.rungs}):
             if any(one.is_short_of(units) for one in self._cohort):
                 break
@@ -209,7 +232,7 @@ class Halving:
                 if one.course is Course.WAITING and one.curve[-1][0] == units:
                     self._judge_one(one, units)
         if not self._cohort_under_way():
-            for one in self._cohort:
+            for one in self._cohort if len(self._all) < self.problem.trials else ():
                 self._proposer.tell(one.candidate.number, one.curve, one.stopped)
             self._cohort = []
 

@@ -19,14 +19,16 @@ schema.json        records.Profile of all good rows, to enforce on later tables
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from treadle.encoding import category
 from treadle.records import Signature
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SIGNATURE = "signature.json"
 SPLIT = "split.json"
@@ -71,13 +73,15 @@ def load_tuning(directory: Path) -> TuningData:
 class TrainingRows:
     """All training rows: encoded features, answers, and weights where there are any."""
 
-    columns: pd.DataFrame
+    columns: "pd.DataFrame"
     answers: Answers
     weights: npt.NDArray[np.float64] | None
 
 
 def load_training(directory: Path) -> TrainingRows:
     """Return what the winner is fitted on."""
+    import pandas as pd  # a third of a second, which the search does without
+
     weights = directory / "train_w.npy"
     return TrainingRows(
         pd.read_parquet(directory / TRAIN),

@@ -86,13 +86,13 @@ class SearchProblem:
 
 
 class Proposer(Protocol):
-    """Proposes candidates from the scores of those before."""
+    """Proposes the candidates after a problem's first ones, from the scores of those before."""
 
     def ask(self) -> tuple[str, dict[str, Parameter]]:
         """Return a family and its parameters."""
 
     def tell(self, number: int, curve: list[tuple[int, float]], stopped: bool) -> None:
-        """Say how the candidate that was asked for as ``number``-th (from 0) did; an empty curve
+        """Say how the ``number``-th candidate did (from 0, the first ones counted); an empty curve
         is a failure."""
 
 

@@ -81,7 +81,7 @@ def problem(tmp_path: Path) -> SearchProblem:
 
 
 def begun(problem: SearchProblem, store: DirectoryStore) -> Halving:
-    return Halving(problem, TpeProposer(problem), Ledger(store, problem.name))
+    return Halving(problem, TpeProposer, Ledger(store, problem.name))
 
 
 def expected(problem: SearchProblem, store: DirectoryStore) -> Halving:

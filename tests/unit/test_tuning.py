@@ -120,7 +120,7 @@ def found(trials: list[Trial]) -> list[Any]:
 
 
 def begun(asked: SearchProblem, store: DirectoryStore) -> Halving:
-    return Halving(asked, TpeProposer(asked), Ledger(store, asked.name))
+    return Halving(asked, TpeProposer, Ledger(store, asked.name))
 
 
 def run(asked: SearchProblem, store: DirectoryStore, lead: Lead = here) -> list[Trial]:
@@ -328,7 +328,7 @@ def test_what_is_not_cheap_leaves_a_head_that_takes_no_work(
 def test_a_candidate_whose_worker_is_lost_for_good_holds_nobody_up(
     data: Path, store: DirectoryStore
 ) -> None:
-    halving = begun(problem(data, Toy()), store)
+    halving = begun(problem(data, Toy(), first=[]), store)
     first, *others = halving.ready()
     halving.begin(first)
     for job in others:

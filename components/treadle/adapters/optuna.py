@@ -12,7 +12,8 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 class TpeProposer:
-    """Asks Optuna. The same problem and the same scores give the same candidates."""
+    """Asks Optuna. The same problem and the same scores give the same candidates. What is tried
+    first is put to it too, so that it learns from that."""
 
     def __init__(self, problem: SearchProblem) -> None:
         self._spaces = problem.spaces
@@ -23,6 +24,8 @@ class TpeProposer:
         for family, point in problem.first:
             labelled = {f"{family}.{name}": value for name, value in point.items()}
             self._study.enqueue_trial({"family": family, **labelled})
+        for _ in problem.first:
+            self.ask()
 
     def ask(self) -> tuple[str, dict[str, Parameter]]:
         """Return a family and its parameters: the family first, then those it has."""

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from treadle import prepared
 from treadle.errors import DataError
@@ -61,6 +59,9 @@ def fitting(
 def _draw(source: Path, out: Path, share: float, seed: int, classes: bool) -> None:
     """Copy a prepared directory with a part of its training rows. Whatever is drawn from the fit
     and the tuning part is what is drawn from the whole."""
+    import pyarrow as pa  # seldom needed, and long to import
+    import pyarrow.parquet as pq
+
     for path in source.glob("*.json"):
         shutil.copyfile(path, out / path.name)
     answers = np.load(source / "train_y.npy")

@@ -83,9 +83,7 @@ def _run(
     drawn: list[str],
 ) -> tuple[Training, Parity]:
     problem, objective = pose(model, directory, options, start_from)
-    # What the refit needs takes seconds to import, which the search has to spare.
-    preload = Thread(target=import_module, args=("treadle.training.refit",), daemon=True)
-    preload.start()
+    Thread(target=_import_ahead, args=(means, problem), daemon=True).start()
     started = time.monotonic()
     if means.cluster:
         trials, notes = remote.submit(
@@ -95,7 +93,6 @@ def _run(
         trials, notes = search(problem, means.propose, means.crew, means.store, means.cores)
     searched = time.monotonic() - started
     best = choose(trials)
-    preload.join()
     from treadle.training import learning_curve, refit
 
     learning = learning_curve.points(
@@ -127,6 +124,15 @@ def _run(
     parity = refit.write_bundle(pipeline, rows, signature, directory, out, segmented)
     remote.clear(problem.name, means.store)
     return training, parity
+
+
+def _import_ahead(means: Means, problem: SearchProblem) -> None:
+    """Import what takes seconds while candidates are fitted, in the order in which it is needed:
+    what proposes candidates after the first ones, then what the refit takes. Where the step itself
+    comes to these imports earlier, it waits for them, and its clock counts that."""
+    if not means.cluster:
+        means.propose(problem)
+    import_module("treadle.training.refit")
 
 
 def pose(
@@ -202,7 +208,7 @@ def search(
     cores: int,
 ) -> Searched:
     """Run the search on this machine, or on the cluster that this process is a job of."""
-    halving = Halving(problem, propose(problem), Ledger(store, problem.name))
+    halving = Halving(problem, propose, Ledger(store, problem.name))
     tuning.lead(halving, crew, cores)
     return halving.trials(), halving.notes
 
