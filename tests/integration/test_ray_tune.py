@@ -76,7 +76,7 @@ def problem(tmp_path: Path) -> SearchProblem:
         name="troubled", metric="r2", higher_is_better=True,
         spaces={"one": {"x": Range(0.0, 1.0)}, "other": {"x": Range(0.0, 1.0)}},
         first=[], at_once=frozenset({"other"}), make_grow=Makes(tmp_path), data=tmp_path,
-        trials=20, budget_s=120, timeout_s=1.0, seed=0,
+        trials=20, budget_s=600, timeout_s=1.0, seed=0,
     )  # fmt: skip
 
 
