@@ -218,7 +218,9 @@ class Idle:
 
     def __call__(self, data: Any, candidate: Any, units: int, grown: Any, threads: int) -> Any:
         """Answer at once."""
-        return units, float(candidate.number)
+        from treadle.search import Scored
+
+        return units, Scored(float(candidate.number), float(candidate.number))
 
 
 def overhead(directory: Path, on_ray: bool) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from treadle.records import Report
-from treadle.search import Job
+from treadle.search import Job, Scored
 
 Result = TypeVar("Result")
 
@@ -46,13 +46,18 @@ def bounded(limit_s: float, work: Callable[[], Result]) -> Done[Result]:
     return Done(result, time.monotonic() - started, fault, final)
 
 
-def attempt(job: Job, limit_s: float, grow: Callable[[], float]) -> Report:
-    """Call ``grow`` and report the score that it returns, or what went wrong."""
+def attempt(job: Job, limit_s: float, grow: Callable[[], Scored]) -> Report:
+    """Call ``grow`` and report the scores that it returns, or what went wrong."""
     done = bounded(limit_s, grow)
     return Report(
-        candidate=job.candidate, units=job.units, score=done.result, seconds=done.seconds,
-        fault=done.fault, final=done.final,
-    )  # fmt: skip
+        candidate=job.candidate,
+        units=job.units,
+        score=done.result.score if done.result else None,
+        promise=done.result.promise if done.result else None,
+        seconds=done.seconds,
+        fault=done.fault,
+        final=done.final,
+    )
 
 
 @contextmanager

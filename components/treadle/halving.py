@@ -43,6 +43,7 @@ class _Candidacy:
     rungs: tuple[int, ...]
     course: Course = Course.READY
     curve: list[tuple[int, float]] = field(default_factory=list)
+    promised: list[tuple[int, float]] = field(default_factory=list)
     seconds: float = 0.0
     attempts: int = 0
     fault: str | None = None
@@ -204,7 +205,10 @@ class Halving:
             self._note_fault(one, report)
             return
         one.attempts = 0
+        promise = report.score if report.promise is None else report.promise
         one.curve.append((report.units, report.score))
+        # Where the promise is no number, the score is what there is.
+        one.promised.append((report.units, promise if promise == promise else report.score))
         one.course = Course.WAITING
         if report.units == one.rungs[-1]:
             self._end(one)
@@ -233,7 +237,7 @@ class Halving:
                     self._judge_one(one, units)
         if not self._cohort_under_way():
             for one in self._cohort if len(self._all) < self.problem.trials else ():
-                self._proposer.tell(one.candidate.number, one.curve, one.stopped)
+                self._proposer.tell(one.candidate.number, one.promised, one.stopped)
             self._cohort = []
 
     def _judge_one(self, one: _Candidacy, units: int) -> None:
@@ -244,11 +248,11 @@ class Halving:
             (score, -other.candidate.number)
             for other in self._all
             if other.candidate.family == one.candidate.family
-            for at, score in other.curve
+            for at, score in other.promised
             if at == units
         )
         best = rivals[-max(1, len(rivals) // REDUCTION) :]
-        if (one.curve[-1][1], -one.candidate.number) in best:
+        if (one.promised[-1][1], -one.candidate.number) in best:
             one.course = Course.READY
         else:
             one.stopped = True

@@ -325,7 +325,8 @@ class Candidate(Record):
 
 
 class Report(Record):
-    """What became of growing a candidate until it had ``units``: its score, or why there is none.
+    """What became of growing a candidate until it had ``units``: its score, or why there is none;
+    and its ``promise``, by which it is held against others at this rung (None: by its score).
     ``seconds`` is what this rung took; ``overhead_s`` what its worker spent beside on handing it
     over; ``at_s`` when it ended, counted from the search's start. A fault that is ``final`` isn't
     worth another attempt."""
@@ -333,6 +334,7 @@ class Report(Record):
     candidate: Candidate
     units: int
     score: float | None
+    promise: float | None = None
     seconds: float
     overhead_s: float = 0.0
     at_s: float = 0.0
@@ -354,8 +356,13 @@ class Trial(Record):
 
     @property
     def score(self) -> float | None:
-        """The last reported score; None for a trial that never reported."""
-        return self.curve[-1][1] if self.curve else None
+        """The best score reported; None for a trial that never reported."""
+        return max((score for _, score in self.curve), default=None)
+
+    @property
+    def units(self) -> int | None:
+        """The resource with which it had its best score, the least of it where several tie."""
+        return next((units for units, score in self.curve if score == self.score), None)
 
 
 class ClusterTask(Record):

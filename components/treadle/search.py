@@ -41,15 +41,24 @@ Dimension = Range | Choice
 Grown = Any
 
 
+@dataclass(frozen=True)
+class Scored:
+    """How good a candidate is, higher better, and what it promises: by that it is held against
+    others which are as far as it is."""
+
+    score: float
+    promise: float
+
+
 class Grow(Protocol):
     """Grows a candidate of one problem; called where the work is done."""
 
     def __call__(
         self, data: TuningData, candidate: Candidate, units: int, grown: Grown | None, threads: int
-    ) -> tuple[Grown, float]:
+    ) -> tuple[Grown, Scored]:
         """Fit ``candidate`` until it has ``units`` of its resource, going on from ``grown`` where
-        there is one; return it with its score, higher better. The score is the same whether it was
-        grown in one go or in several, and on however many threads."""
+        there is one; return it with its scores. They are the same whether it was grown in one go or
+        in several, and on however many threads."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +101,8 @@ class Proposer(Protocol):
         """Return a family and its parameters."""
 
     def tell(self, number: int, curve: list[tuple[int, float]], stopped: bool) -> None:
-        """Say how the ``number``-th candidate did (from 0, the first ones counted); an empty curve
-        is a failure."""
+        """Say what the ``number``-th candidate promised at each rung (from 0, the first ones
+        counted), at the last its score; an empty curve is a failure."""
 
 
 @dataclass(frozen=True)

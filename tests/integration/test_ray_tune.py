@@ -17,7 +17,7 @@ from treadle.halving import Course, Halving
 from treadle.ledger import Ledger
 from treadle.prepared import TuningData
 from treadle.records import Candidate, Report
-from treadle.search import Grow, Range, SearchProblem
+from treadle.search import Grow, Range, Scored, SearchProblem
 
 # Workers don't find test modules.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -31,7 +31,7 @@ class Troubled:
 
     def __call__(
         self, data: TuningData, candidate: Candidate, units: int, grown: Any, threads: int
-    ) -> tuple[Any, float]:
+    ) -> tuple[Any, Scored]:
         assert not data.fit_x.flags.writeable, "shared, not copied"
         before = 0 if grown is None else grown["units"]
         assert before < units, "a rung is climbed once"
@@ -48,7 +48,8 @@ class Troubled:
                 os._exit(1)
         with (self._scratch / "climbed").open("a") as log:
             log.write(f"{candidate.number}-{units}\n")
-        return {"units": units}, float(candidate.parameters["x"]) - 1 / units
+        score = float(candidate.parameters["x"]) - 1 / units
+        return {"units": units}, Scored(score, score)
 
     def _first_time(self, what: str) -> bool:
         mark = self._scratch / what

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from treadle.halving import Course, Crew, Halving
 from treadle.ledger import Ledger
 from treadle.prepared import TuningData
 from treadle.records import Candidate, Report, Task, Trial
-from treadle.search import Range, SearchProblem
+from treadle.search import Range, Scored, SearchProblem
 from treadle.training import candidate, tuning
 from treadle.training.families import Objective
 from treadle.training.train import choose, search
@@ -37,13 +38,14 @@ class Toy:
 
     def __call__(
         self, data: TuningData, candidate: Candidate, units: int, grown: Any, threads: int
-    ) -> tuple[Any, float]:
+    ) -> tuple[Any, Scored]:
         self.grown.append((candidate.number, units))
         fault = self._faults.get(f"t{candidate.number}")
         if fault:
             fault()
         top = 1.0 if candidate.family == "good" else 0.5
-        return units, top - (float(candidate.parameters["x"]) - 0.3) ** 2 - 1 / units
+        score = top - (float(candidate.parameters["x"]) - 0.3) ** 2 - 1 / units
+        return units, Scored(score, score)
 
 
 @pytest.fixture
@@ -107,9 +109,9 @@ def shuffled(seed: int, workers: int) -> Lead:
                 halving.begin(job)
                 under_way.append(job)
             job = under_way.pop(int(random.integers(len(under_way))))
-            _, score = grow(None, job.candidate, job.units, None, 1)
+            _, scored = grow(None, job.candidate, job.units, None, 1)
             halving.report(
-                Report(candidate=job.candidate, units=job.units, score=score, seconds=0.01)
+                Report(candidate=job.candidate, units=job.units, score=scored.score, seconds=0.01)
             )
 
     return lead
@@ -391,3 +393,51 @@ def test_a_forest_has_the_same_score_to_the_last_bit_on_any_number_of_threads(da
     rows = load_tuning(data)
     scores = {grow(rows, asked, 9, None, threads)[1] for threads in (1, 2, 8, 8, 8)}
     assert len(scores) == 1
+
+
+def test_a_candidate_is_judged_by_what_it_promises(data: Path, store: DirectoryStore) -> None:
+    def grow(
+        data: TuningData, candidate: Candidate, units: int, grown: Any, threads: int
+    ) -> tuple[Any, Scored]:
+        # The slower one learns, the worse it looks at first, and the better it gets.
+        x = float(candidate.parameters["x"])
+        return units, Scored(-x if units == 9 else x, -x)
+
+    asked = problem(data, grow, spaces={"good": SPACES["good"]}, first=[])
+    trials = run(asked, store)
+    whole = [trial for trial in trials if not trial.stopped_early]
+    slowest = min(trials[: asked.cohort], key=lambda trial: float(trial.parameters["x"]))
+    assert slowest in whole
+
+
+@pytest.mark.parametrize("task", [Task.REGRESSION, Task.BINARY])
+def test_a_slow_learner_promises_what_becomes_of_it(data: Path, task: Task) -> None:
+    from treadle.prepared import load_tuning
+
+    rows, classes, metric = load_tuning(data), 0, "rmse"
+    if task is Task.BINARY:
+        answers = {"fit_y": (rows.fit_y > 0).astype(int), "tuning_y": (rows.tuning_y > 0) * 1}
+        rows, classes, metric = replace(rows, **answers), 2, "log_loss"
+    slow = Candidate(
+        number=0, family="hist_gradient_boosting",
+        parameters={"learning_rate": 0.03, "max_leaf_nodes": 8, "min_samples_leaf": 5,
+                    "l2_regularization": 0.01},
+    )  # fmt: skip
+    objective = Objective(task, classes, metric, seed=0)
+    grown, early = candidate.grow(objective, rows, slow, 1, None, 1)
+    _, late = candidate.grow(objective, rows, slow, 9, grown, 1)
+    assert late.promise == late.score, "a whole candidate has nothing left to promise"
+    assert abs(early.promise - late.score) < 0.6 * abs(early.score - late.score)
+
+
+def test_the_best_rung_of_all_wins_and_the_refit_stops_there() -> None:
+    def trial(number: int, *scores: float, stopped: bool = False) -> Trial:
+        curve = list(zip((1, 3, 9), scores, strict=False))
+        return Trial(
+            number=number, family="good", parameters={}, curve=curve, seconds=1,
+            stopped_early=stopped,
+        )  # fmt: skip
+
+    best = choose([trial(0, 0.1, 0.5, 0.4), trial(1, 0.2, 0.7, 0.6), trial(2, 0.65, stopped=True)])
+    assert (best.number, best.score, best.units) == (1, 0.7, 3)
+    assert choose([trial(0, 0.1, 0.5, 0.6), trial(1, 0.65, stopped=True)]).number == 1

@@ -45,7 +45,7 @@ class TpeProposer:
         elif stopped:
             self._study.tell(trial, state=TrialState.PRUNED)
         else:
-            self._study.tell(trial, curve[-1][1])
+            self._study.tell(trial, max(score for _, score in curve))
 
 
 def _suggest(trial: optuna.Trial, label: str, dimension: Range | Choice) -> Any:

@@ -22,7 +22,7 @@ from treadle.attempt import attempt, life_limit
 from treadle.halving import Course, Halving
 from treadle.prepared import TuningData, load_tuning
 from treadle.records import Candidate, Report
-from treadle.search import Job
+from treadle.search import Job, Scored
 
 # Before ray is imported: no usage reports, its own output tables off, no stale warnings.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -343,10 +343,11 @@ class _Grower(tune.Trainable):  # type: ignore[misc]
         report = report.model_copy(update={"overhead_s": overhead_s})
         return {"units": job.units, "report": report.model_dump_json()}
 
-    def _grow_to(self, units: int) -> float:
+    def _grow_to(self, units: int) -> Scored:
         before, self._grown = self._grown, None
-        self._grown, score = self._grow(self._data, self._candidate, units, before, 1)
-        return float(score)
+        scored: Scored
+        self._grown, scored = self._grow(self._data, self._candidate, units, before, 1)
+        return scored
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Return what the candidate has become."""

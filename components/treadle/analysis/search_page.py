@@ -72,7 +72,7 @@ def _trials(training: Training) -> str:
         parameters = ", ".join(f"{k} = {_value(v)}" for k, v in trial.parameters.items())
         mark = " ★" if trial.number == training.best.number else ""
         end = "failed" if trial.fault else ("stopped" if trial.stopped_early else "finished")
-        value = training.value(trial.curve[-1][1]) if trial.curve else None
+        value = training.value(trial.score) if trial.score is not None else None
         rows.append(
             [f"{trial.number}{mark}", trial.family, escape(parameters), end,
              report.number(value), f"{trial.seconds:.1f} s"]

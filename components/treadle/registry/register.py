@@ -70,7 +70,7 @@ def run(
             spec=spec,
             family=training.best.family,
             parameters=training.best.parameters,
-            units=training.best.curve[-1][0] if training.best.curve else None,
+            units=training.best.units,
             seed=seed,
             code=lineage.code(),
             commit=lineage.commit(),

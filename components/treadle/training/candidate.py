@@ -9,7 +9,7 @@ import numpy.typing as npt
 from treadle.metrics import measure
 from treadle.prepared import TuningData
 from treadle.records import Candidate
-from treadle.search import Grow
+from treadle.search import UNITS, Grow, Scored
 from treadle.training import families
 from treadle.training.families import Objective
 
@@ -26,16 +26,23 @@ def grow(
     units: int,
     grown: Any | None,
     threads: int,
-) -> tuple[Any, float]:
-    """Fit a candidate until it has ``units`` of its resource; return it with its score on the
+) -> tuple[Any, Scored]:
+    """Fit a candidate until it has ``units`` of its resource; return it with its scores on the
     tuning rows."""
     estimator = grown or families.build(candidate.family, objective, candidate.parameters, units)
     families.grow(
         estimator, candidate.family, units, objective, data.fit_x, data.fit_y, data.fit_w, threads
     )
-    with families.cores(threads):
-        output = predict(estimator, data.tuning_x, objective.classes)
-    return estimator, measure(objective.task, objective.metric).score(data.tuning_y, output)
+    metric = measure(objective.task, objective.metric)
+
+    def score(model: Any) -> float:
+        with families.cores(threads):
+            output = predict(model, data.tuning_x, objective.classes)
+        return metric.score(data.tuning_y, output)
+
+    whole = families.unshrunk(estimator) if units < UNITS else None
+    scored = score(estimator)
+    return estimator, Scored(scored, scored if whole is None else score(whole))
 
 
 def predict(estimator: Any, rows: Any, classes: int) -> npt.NDArray[Any]:

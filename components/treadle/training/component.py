@@ -58,7 +58,7 @@ def train_model(
         run.result(
             family=trained.best.family,
             metric=trained.metric,
-            value=trained.value(trained.best.curve[-1][1]),
+            value=trained.value(trained.best.score or 0.0),
             trials=len(trained.trials),
             segments=len(trained.segments.segments) if trained.segments else 0,
             own=trained.segments.own if trained.segments else 0,

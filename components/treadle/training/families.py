@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -159,6 +160,25 @@ def grow(
         # bit would depend on it. Fitting doesn't.
         estimator.n_jobs = 1
     return estimator
+
+
+def unshrunk(estimator: Any) -> Any | None:
+    """Return boosting that answers as if its learning rate held nothing back any more; None for
+    what isn't boosting.
+
+    After k rounds at the rate r, what could be learned at once has been learned to a share of
+    1 - (1 - r)^k: of a slow learner little, however good it will be. Divided by that share, answers
+    say more of what becomes of it (as Adam corrects its first steps; Kingma and Ba 2015).
+    """
+    if not isinstance(estimator, HistGradientBoostingClassifier | HistGradientBoostingRegressor):
+        return None
+    learned = 1 - (1 - min(float(estimator.learning_rate), 1.0)) ** estimator.n_iter_
+    base = estimator._baseline_prediction
+    other = copy(estimator)
+    other._raw_predict = lambda rows, **how: (
+        base + (estimator._raw_predict(rows, **how) - base) / learned
+    )
+    return other
 
 
 def cores(threads: int) -> Any:

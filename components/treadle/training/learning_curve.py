@@ -30,7 +30,7 @@ def points(
     data, started, last_s = load_tuning(directory), time.monotonic(), 0.0
     order = np.random.default_rng(objective.seed).permutation(len(data.fit_y))
     winner = Candidate(number=best.number, family=best.family, parameters=best.parameters)
-    units = best.curve[-1][0] if best.curve else UNITS
+    units = best.units or UNITS
     found = []
     for share in SHARES:
         # In the order of the table: what depends on it is then as it is in the search.
@@ -60,8 +60,9 @@ def _point(
 ) -> LearningPoint:
     weights = None if data.fit_w is None else data.fit_w[rows]
     part = replace(data, fit_x=data.fit_x[rows], fit_y=data.fit_y[rows], fit_w=weights)
-    estimator, unseen = candidate.grow(objective, part, winner, units, None, cores)
+    estimator, unlearned = candidate.grow(objective, part, winner, units, None, cores)
     scored = np.linspace(0, len(rows) - 1, min(len(rows), MOST_SCORED)).astype(int)
     output = candidate.predict(estimator, part.fit_x[scored], objective.classes)
     m = measure(objective.task, objective.metric)
-    return LearningPoint(rows=len(rows), learned=m.score(part.fit_y[scored], output), unseen=unseen)
+    learned = m.score(part.fit_y[scored], output)
+    return LearningPoint(rows=len(rows), learned=learned, unseen=unlearned.score)

@@ -28,7 +28,7 @@ def fit(
     best: Trial, directory: Path, rows: prepared.TrainingRows, objective: Objective, cores: int
 ) -> Pipeline:
     """Fit a trial's candidate on all training rows, transformer included."""
-    units = best.curve[-1][0] if best.curve else UNITS
+    units = best.units or UNITS
     transformer = build_transformer(Recipe.read(directory / prepared.RECIPE))
     matrix = transformer.fit_transform(rows.columns, rows.answers)
     estimator = families.build(best.family, objective, dict(best.parameters), units)

@@ -142,7 +142,7 @@ def _lay_out(
 def _pooled_output(pooled: Pooled, data: prepared.TuningData, cores: int) -> npt.NDArray[Any]:
     """Return what the winner says to the tuning rows when it hasn't learned from them."""
     best, objective = pooled.best, pooled.objective
-    units = best.curve[-1][0] if best.curve else UNITS
+    units = best.units or UNITS
     model = families.build(best.family, objective, dict(best.parameters), units)
     families.grow(model, best.family, units, objective, data.fit_x, data.fit_y, data.fit_w, cores)
     with families.cores(cores):
@@ -158,7 +158,7 @@ def choices_from(trials: Sequence[Trial], best: Trial, count: int) -> list[Choic
     of_family = {trial.family: trial for trial in reversed(ranked)}
     first = sorted(of_family.values(), key=ranked.index)
     chosen = [*first, *(trial for trial in ranked if trial not in first)][:count]
-    return [Choice(t.family, dict(t.parameters), t.curve[-1][0]) for t in chosen]
+    return [Choice(t.family, dict(t.parameters), t.units or UNITS) for t in chosen]
 
 
 def fit_all(

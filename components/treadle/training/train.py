@@ -246,10 +246,7 @@ def _monotonic(options: TrainingOptions, directory: Path) -> tuple[int, ...]:
 
 
 def choose(trials: list[Trial]) -> Trial:
-    """Return the trial with the best score at its last report; the earlier one where two tie.
-
-    Trials that ran to the end go first: a score after a third of the rounds says less.
-    """
-    reported = [t for t in trials if t.score is not None and t.score == t.score]
-    finished = [trial for trial in reported if not trial.stopped_early] or reported
-    return max(finished, key=lambda trial: (trial.score or 0.0, -trial.number))
+    """Return the trial with the best score at whichever rung, where the refit stops too; the
+    earlier one where two tie. What was stopped early is a model like any other."""
+    reported = [trial for trial in trials if trial.score is not None]
+    return max(reported, key=lambda trial: (trial.score or 0.0, -trial.number))

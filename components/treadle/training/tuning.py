@@ -12,7 +12,7 @@ from treadle.halving import Course, Crew, Halving
 from treadle.prepared import TuningData, load_tuning
 from treadle.progress import say
 from treadle.records import Report
-from treadle.search import UNITS, Grow, Grown, Job, SearchProblem
+from treadle.search import UNITS, Grow, Grown, Job, Scored, SearchProblem
 
 # Values in a matrix from which a second thread has something to do.
 WORTH_THREADS = 200_000
@@ -128,17 +128,17 @@ class InProcess:
             self.forget(job.candidate.number)
         return report
 
-    def grow(self, job: Job, threads: int | None = None) -> float:
-        """Grow one candidate; return its score."""
+    def grow(self, job: Job, threads: int | None = None) -> Scored:
+        """Grow one candidate; return its scores."""
         if self._grow is None or self._data is None:
             self._grow, self._data = self._problem.make_grow(), load_tuning(self._problem.data)
         threads = threads or (self.cores if self._data.fit_x.size >= WORTH_THREADS else 1)
         number = job.candidate.number
         grown = self._grown.pop(number, None)
-        self._grown[number], score = self._grow(
+        self._grown[number], scored = self._grow(
             self._data, job.candidate, job.units, grown, threads
         )
-        return score
+        return scored
 
     def forget(self, number: int) -> None:
         """Let go of what a candidate has become."""
