@@ -318,6 +318,7 @@ class Family(StrEnum):
     HIST_GRADIENT_BOOSTING = "hist_gradient_boosting"
     FOREST = "forest"
     MLP = "mlp"
+    NEIGHBOURS = "neighbours"
 
 
 # What of each family there is to search; training/search_space.py says where.
@@ -331,6 +332,7 @@ PARAMETERS: dict[Family, tuple[str, ...]] = {
     ),
     Family.FOREST: ("max_leaf_nodes", "min_samples_leaf", "max_features"),
     Family.MLP: ("width", "depth", "learning_rate", "regularisation"),
+    Family.NEIGHBOURS: ("neighbours",),
 }
 
 
@@ -389,7 +391,7 @@ class TrainingOptions(Section):
 
     families: Annotated[list[Family], Field(min_length=1)] = Field(
         default=[Family.LINEAR, Family.HIST_GRADIENT_BOOSTING, Family.FOREST],
-        description="linear, hist_gradient_boosting, forest, mlp",
+        description="linear, hist_gradient_boosting, forest, mlp, neighbours (small tables)",
     )
     spaces: dict[Family, dict[str, Narrowed]] = Field(
         default_factory=dict,
@@ -495,6 +497,11 @@ class TrainingOptions(Section):
                 raise ValueError("quantile: its metric is the pinball loss; leave metric out")
         if self.monotonic:
             _refuse(self.families, (Family.HIST_GRADIENT_BOOSTING, Family.FOREST), "monotonic")
+        weighing = [family for family in Family if family is not Family.NEIGHBOURS]
+        if self.balance_classes:
+            _refuse(self.families, weighing, "balance_classes")
+        if self.sample_weight is not None:
+            _refuse(self.families, weighing, "sample_weight")
         return self
 
 

@@ -230,7 +230,7 @@ def test_a_misspelt_key_is_named_with_the_nearest_at_its_place(more: str, words:
         (
             "training: {families: [linear, tree]}",
             "training.families.1 is 'tree', none of 'linear', 'hist_gradient_boosting', "
-            "'forest' or 'mlp'",
+            "'forest', 'mlp' or 'neighbours'",
         ),
         (
             "training: {trials: 0}",

@@ -19,6 +19,8 @@ from treadle.training import candidate, families, train
 from treadle.training.families import Objective
 from treadle.training.search_space import SPACES, space_of
 
+WEIGHING = [family for family in Family if family is not Family.NEIGHBOURS]
+
 
 def test_the_spec_knows_every_parameter_that_there_is_to_search() -> None:
     assert {f: set(space.dimensions) for f, space in SPACES.items()} == {
@@ -40,6 +42,9 @@ def test_the_spec_knows_every_parameter_that_there_is_to_search() -> None:
         ({"monotonic": {"a": "increasing"}}, "monotonic: linear can't do that; name families among "
          "hist_gradient_boosting, forest"),
         ({"quantile": 0.9}, "quantile: linear can't do that"),
+        ({"families": ["neighbours"], "sample_weight": "w"}, "sample_weight: neighbours can't do "
+         "that; name families among linear, hist_gradient_boosting, forest, mlp"),
+        ({"families": ["neighbours"], "balance_classes": True}, "neighbours can't do that"),
         ({"quantile": 1.0}, "less than 1"),
         ({"quantile": 0.9, "families": ["hist_gradient_boosting"], "metric": "mae"},
          "its metric is the pinball loss"),
@@ -143,7 +148,7 @@ def test_a_monotonic_prediction_never_turns(family: Family) -> None:
     assert np.diff(bound.predict(grid)).min() >= -1e-9
 
 
-@pytest.mark.parametrize("family", Family)
+@pytest.mark.parametrize("family", WEIGHING)
 def test_balanced_classes_weigh_the_same(family: Family) -> None:
     random = np.random.default_rng(0)
     answers = (np.arange(600) % 10 == 0).astype(np.int64)
@@ -154,7 +159,7 @@ def test_balanced_classes_weigh_the_same(family: Family) -> None:
     assert share[1] > 1.3 * share[0]
 
 
-@pytest.mark.parametrize("family", Family)
+@pytest.mark.parametrize("family", WEIGHING)
 def test_rows_of_no_weight_teach_nothing(family: Family) -> None:
     random = np.random.default_rng(0)
     x = random.uniform(size=800)
@@ -196,6 +201,26 @@ def test_options_that_do_not_fit_the_rows_are_refused(
     with pytest.raises(SpecError) as refused:
         train.pose("m", prepared_for(task, tmp_path), TrainingOptions.model_validate(options))
     assert words in str(refused.value)
+
+
+def test_neighbours_are_for_small_tables(tmp_path: Path) -> None:
+    directory = prepared_for(Task.REGRESSION, tmp_path)
+    options = TrainingOptions(families=[Family.NEIGHBOURS])
+    np.save(directory / "train_y.npy", np.zeros(20_000))
+    assert train.pose("m", directory, options)[0].first == [("neighbours", {"neighbours": 15})]
+    np.save(directory / "train_y.npy", np.zeros(20_001))
+    with pytest.raises(SpecError, match="there are 20,001: it is for 20,000 at most; leave it out"):
+        train.pose("m", directory, options)
+
+
+def test_fewer_rows_than_neighbours_are_all_of_them() -> None:
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(8, 3)).astype(np.float32), random.normal(size=8)
+    objective = Objective(Task.REGRESSION, 0, "rmse", seed=0)
+    asked = Candidate(number=0, family="neighbours", parameters={"neighbours": 15})
+    data = TuningData(fit_x=x, fit_y=y, tuning_x=x, tuning_y=y)
+    grown, _ = candidate.grow(objective, data, asked, 9, None, 1)
+    np.testing.assert_allclose(grown.predict(x), y.mean())
 
 
 def test_the_same_rows_and_options_have_the_same_name(tmp_path: Path) -> None:

@@ -13,7 +13,13 @@ from treadle.records import Parity, Training
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLOURS = {"linear": ORANGE, "hist_gradient_boosting": BLUE, "forest": GREEN, "mlp": "#9a5bb5"}
+_COLOURS = {
+    "linear": ORANGE,
+    "hist_gradient_boosting": BLUE,
+    "forest": GREEN,
+    "mlp": "#9a5bb5",
+    "neighbours": "#b58a2b",
+}
 
 
 def render(training: Training, parity: Parity) -> str:

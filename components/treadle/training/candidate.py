@@ -10,6 +10,7 @@ from treadle.metrics import measure
 from treadle.prepared import TuningData
 from treadle.records import Candidate
 from treadle.search import UNITS, Grow, Scored
+from treadle.spec import Family
 from treadle.training import families
 from treadle.training.families import Objective
 
@@ -34,6 +35,8 @@ def grow(
         estimator, candidate.family, units, objective, data.fit_x, data.fit_y, data.fit_w, threads
     )
     metric = measure(objective.task, objective.metric)
+    # Of neighbours that are equally near, it depends on the threads which are found.
+    threads = 1 if candidate.family == Family.NEIGHBOURS else threads
 
     def score(model: Any) -> float:
         with families.cores(threads):

@@ -22,6 +22,7 @@ from sklearn.ensemble import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
@@ -119,11 +120,17 @@ def _mlp(objective: Objective, parameters: Parameters, units: int) -> Any:
     )
 
 
+def _neighbours(objective: Objective, parameters: Parameters, units: int) -> Any:
+    kind = KNeighborsClassifier if objective.task.is_classification else KNeighborsRegressor
+    return _scaled(kind(n_neighbors=int(parameters["neighbours"]), algorithm="brute"))
+
+
 FAMILIES = {
     Family.LINEAR: FamilyPlan(_linear, None),
     Family.HIST_GRADIENT_BOOSTING: FamilyPlan(_boosting, ("max_iter", ROUNDS_PER_UNIT)),
     Family.FOREST: FamilyPlan(_forest, ("n_estimators", TREES_PER_UNIT)),
     Family.MLP: FamilyPlan(_mlp, None),
+    Family.NEIGHBOURS: FamilyPlan(_neighbours, None),
 }
 
 
@@ -151,6 +158,9 @@ def grow(
     if plan.grow:
         name, step = plan.grow
         estimator.set_params(**{name: units * step})
+    if family == Family.NEIGHBOURS:
+        wanted = estimator["model"].n_neighbors
+        estimator.set_params(model__n_neighbors=min(wanted, len(rows)))
     with cores(threads), warnings.catch_warnings():
         # Few epochs are meant: the network's search is over how it learns, not for how long.
         warnings.simplefilter("ignore", ConvergenceWarning)

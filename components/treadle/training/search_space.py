@@ -53,6 +53,11 @@ SPACES = {
         },
         {"width": 64, "depth": 2, "learning_rate": 1e-3, "regularisation": 1e-4},
     ),
+    # Each counts the same: ONNX weighs by distance in another way where that is 0.
+    Family.NEIGHBOURS: Space(
+        {"neighbours": Range(3, 100, log=True, whole=True)},
+        {"neighbours": 15},
+    ),
 }
 
 

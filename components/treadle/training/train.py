@@ -39,7 +39,9 @@ from treadle.training.search_space import Space, space_of, within
 if TYPE_CHECKING:
     from treadle.training.segments import Spread
 
-AT_ONCE = frozenset({Family.LINEAR, Family.MLP})
+AT_ONCE = frozenset({Family.LINEAR, Family.MLP, Family.NEIGHBOURS})
+# Each answer of neighbours looks at all rows, which the bundle carries.
+MOST_NEIGHBOURS = 20_000
 PATIENCE_S = 60.0
 # Trials, and notes on how the search went.
 Searched = tuple[list[Trial], list[str]]
@@ -160,6 +162,7 @@ def pose(
         monotonic=_monotonic(options, directory),
     )
     check_segments(signature, options.segments)
+    _check_size(options, directory)
     spaces = {f: space_of(f, options.spaces.get(f, {})) for f in options.families}
     problem = SearchProblem(
         name=name or _name(model, directory, options, start_from),
@@ -227,6 +230,18 @@ def check_segments(signature: Signature, names: Sequence[str]) -> None:
                 f"training.segments: {name!r} is a {kind}, and segments are categories; to take "
                 f"its values as such, say validation: {{columns: {{{name}: {{kind: category}}}}}}"
             )
+
+
+def _check_size(options: TrainingOptions, directory: Path) -> None:
+    """Raise SpecError for a family that isn't for tables of this size."""
+    if Family.NEIGHBOURS not in options.families:
+        return
+    rows = len(np.load(directory / "train_y.npy", mmap_mode="r"))
+    if rows > MOST_NEIGHBOURS:
+        raise SpecError(
+            f"training.families: neighbours looks at all training rows for each answer, and there "
+            f"are {rows:,}: it is for {MOST_NEIGHBOURS:,} at most; leave it out"
+        )
 
 
 def _monotonic(options: TrainingOptions, directory: Path) -> tuple[int, ...]:
