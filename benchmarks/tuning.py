@@ -298,39 +298,63 @@ def many_models(directory: Path) -> dict[str, Any]:
         began = time.perf_counter()
         fitted = segments.fit_all(shared, places, runtime.spread, ledger, 3600, CORES)
         seconds = time.perf_counter() - began
-    return {"seconds": seconds, "own": sum(one.model.family is not None for one in fitted)}
+    errors = [-one.model.score for one in fitted if one.model.score is not None]
+    return {"seconds": seconds, "error": float(np.mean(errors)), "own": len(errors)}
 
 
-def _alone(shared: Any, segment: Any) -> Any:
-    """Do one segment's work on its own rows, as a task of joblib's gets them."""
-    from treadle.training.segment_models import fit_chunk
+def _by_hand(
+    choices: Sequence[tuple[str, dict[str, Any]]], parts: dict[str, tuple[Any, Any]]
+) -> tuple[float, bytes]:
+    """Do for one segment's rows what a person's loop would: fit each candidate, score it, fit the
+    best on all rows, export it and hold the graph against it."""
+    import onnxruntime as ort
+    from skl2onnx import to_onnx
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
-    return fit_chunk(shared, [segment])[0]
+    def made(family: str, parameters: dict[str, Any]) -> Any:
+        if family == "linear":
+            return make_pipeline(StandardScaler(), Ridge(alpha=parameters["regularisation"]))
+        return HistGradientBoostingRegressor(
+            max_iter=ROUNDS, early_stopping=False, random_state=0, **parameters
+        )
+
+    (fit_x, fit_y), (tuning_x, tuning_y), (x, y) = (parts[n] for n in ("fit", "tuning", "whole"))
+
+    def error(choice: tuple[str, dict[str, Any]]) -> float:
+        found = made(*choice).fit(fit_x, fit_y).predict(tuning_x)
+        return float(np.sqrt(np.mean((tuning_y - found) ** 2)))
+
+    errors = [error(choice) for choice in choices]
+    best = made(*choices[int(np.argmin(errors))]).fit(x, y)
+    graph = to_onnx(best, x[:1]).SerializeToString()
+    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    found = session.run(None, {session.get_inputs()[0].name: x[:200]})[0]
+    assert np.max(np.abs(found.reshape(-1) - best.predict(x[:200]))) <= 1e-2 * np.std(y)
+    return min(errors), graph
 
 
 def many_models_by_joblib(directory: Path) -> dict[str, Any]:
-    """Do the same work as a joblib loop over the segments."""
-    from dataclasses import replace
-
+    """Do the same as a joblib loop over the segments, with scikit-learn and skl2onnx alone."""
     from joblib import Parallel, delayed
 
     shared, places = _segments()
+    choices = [(one.family, one.parameters) for one in shared.choices]
 
-    def own(place: Any) -> tuple[Any, Any]:
-        parts = {"fit": place.fit, "tuning": place.tuning, "whole": place.whole}
-        rows = {
-            name: getattr(shared, name)[part]
-            for begins, part in parts.items()
-            for name in (f"{begins}_x", f"{begins}_y")
-        }
-        alone = replace(shared, pooled=shared.pooled[place.tuning], **rows)
-        return alone, replace(place, **{n: slice(0, p.stop - p.start) for n, p in parts.items()})
+    def own(place: Any) -> dict[str, tuple[Any, Any]]:
+        return {
+            name: tuple(getattr(shared, f"{name}_{axis}")[getattr(place, name)] for axis in "xy")
+            for name in ("fit", "tuning", "whole")
+        }  # type: ignore[return-value]
 
     began = time.perf_counter()
-    fitted = Parallel(n_jobs=CORES)(delayed(_alone)(*own(place)) for place in places)
+    fitted = Parallel(n_jobs=CORES)(delayed(_by_hand)(choices, own(place)) for place in places)
     return {
         "seconds": time.perf_counter() - began,
-        "own": sum(one.model.family is not None for one in fitted),
+        "error": float(np.mean([error for error, _ in fitted])),
+        "own": len(fitted),
     }
 
 
