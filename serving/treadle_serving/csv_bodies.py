@@ -52,9 +52,11 @@ def _texts(body: bytes, delimiter: str) -> pa.Table:
         "quoted_strings_can_be_null": False,
     }
     parsing = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    reader = pacsv.open_csv(io.BytesIO(body), parse_options=parsing)
-    names = reader.schema.names
-    reader.close()
+    with pacsv.open_csv(io.BytesIO(body), parse_options=parsing) as reader:
+        try:
+            names = reader.schema.names
+        except UnicodeDecodeError as error:
+            raise Refused(f"the columns' names are not UTF-8: {error}") from error
     types = dict.fromkeys(names, pa.string())
     converting = pacsv.ConvertOptions(column_types=types, **options)
     return pacsv.read_csv(io.BytesIO(body), parse_options=parsing, convert_options=converting)

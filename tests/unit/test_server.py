@@ -268,6 +268,13 @@ def test_a_category_that_looks_like_a_number_stays_what_it_is(server: Running) -
     assert colours == {"007", "3.0", "true", "2013-01-01"}
 
 
+def test_a_csv_whose_header_is_not_utf8_is_refused_in_words(server: Running) -> None:
+    asked = {"content": b"x,y\x80,colour\n1,2,red\n", "headers": {"content-type": "text/csv"}}
+    answer = server.post(PREDICT, **asked)
+    assert answer.status_code == 400
+    assert "the columns' names are not UTF-8" in answer.text
+
+
 # Open Inference Protocol
 
 
