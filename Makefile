@@ -42,6 +42,10 @@ test: .venv/installed ## Run every test that this machine can run
 e2e: .venv/installed ## Deploy on kind, and try a model's life and every fault there
 	$(BIN)/pytest tests/e2e
 
+.PHONY: e2e-loop
+e2e-loop: .venv/installed ## Run the loop's demonstration, and look at what it left
+	$(BIN)/pytest tests/e2e/test_demo_loop.py
+
 .PHONY: lint
 lint: .venv/installed ## Check style, and who may import whom
 	$(BIN)/ruff format --check .
@@ -89,6 +93,10 @@ bench-tables: .venv/installed ## Measure the handling of tables beside other too
 .PHONY: bench-tuning
 bench-tuning: .venv/installed ## Measure the search beside scikit-learn's and Optuna's
 	$(BIN)/python benchmarks/tuning.py
+
+.PHONY: bench-loop
+bench-loop: .venv/installed ## Measure the loop: alarms, faults caught, the year's error, time
+	$(BIN)/python benchmarks/loop.py $(ARGUMENTS)
 
 .PHONY: bench
 bench: .venv/installed ## Run every benchmark, and show what each came to on one page

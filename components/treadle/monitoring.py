@@ -28,12 +28,14 @@ class Verdict(StrEnum):
 
 class Usual(Record):
     """How far a column moved at most from one part of the training rows to the next, of so many
-    ``rows`` each: by distance, by its median in spreads, by its share of nulls."""
+    ``rows`` each: by distance, by its median in spreads, by its share of nulls; and how large a
+    share of them lay in one cell at most."""
 
     rows: int = 0
     distance: float = 0.0
     shift: float = 0.0
     nulls: float = 0.0
+    alike: float = 1.0
 
 
 class Counted(Record):
@@ -47,14 +49,16 @@ class Counted(Record):
 class Step(Record):
     """How far a column moved from the rows before to these: by the Jensen-Shannon distance, what
     chance alone gives taken off, and the median of a number in spreads of the training rows.
-    ``nulls`` are shares of the rows, before and now, ``unseen`` the share of categories that
-    training didn't see (None where that isn't known)."""
+    ``nulls`` are shares of the rows, before and now, ``alike`` the largest share that lies in one
+    cell now, ``unseen`` the share of categories that training didn't see (None where that isn't
+    known)."""
 
     column: str
     distance: float
     shift: float | None = None
     usual: Usual = Usual()
     nulls: tuple[float, float]
+    alike: float = 0.0
     unseen: float | None = None
     words: str
 

@@ -2,13 +2,14 @@
 
 import getpass
 import json
+import re
 from collections.abc import Iterator
 
 from treadle import runtime
 from treadle.deployment import announcement, promotion
 from treadle.errors import SpecError
 from treadle.feedback import ledger
-from treadle.monitoring import Entry, EntryKind
+from treadle.monitoring import Entry, EntryKind, Verdict
 from treadle.records import Change, ChangeKind
 from treadle_pipelines.listing import columns, local_time
 
@@ -121,10 +122,16 @@ def _told_once(decisions: list[Entry]) -> Iterator[Entry]:
     former = None
     for entry in decisions:
         about = entry.evidence.version if entry.evidence else None
-        said = (entry.kind, entry.verdict, entry.outcome, about)
+        said = (entry.kind, entry.verdict, entry.outcome, about, _cause(entry))
         if entry.kind is not EntryKind.DECIDED or said != former:
             yield entry
         former = said
+
+
+def _cause(entry: Entry) -> str:
+    """Return what an incident is of, its figures left out."""
+    first = entry.reasons[0] if entry.reasons and entry.verdict is Verdict.INCIDENT else ""
+    return re.split(r"\d", first, maxsplit=1)[0]
 
 
 def _what(change: Change) -> str:

@@ -83,12 +83,14 @@ def _told(sent: Delivery) -> list[str]:
 
 
 def _standing(name: str, counts: dict[str, Any]) -> list[str]:
+    cut = counts["unreadable_files"]
+    broken = [f"  {cut:,} files of labels can't be read, and were left out: send theirs again"]
     if not counts["labels"]:
-        return [f"{name} has no labels yet"]
+        return [f"{name} has no labels yet", *(broken if cut else [])]
     lines = [f"{name} has {counts['labels']:,} labels of {counts['predictions']:,} predictions"]
     if counts["corrected"]:
         lines.append(f"  {counts['corrected']:,} were corrected: the latest counts")
     if counts["not_joined"]:
         lines.append(f"  {counts['not_joined']:,} are of no prediction in the log: they are kept, "
                      "and count as soon as it is")  # fmt: skip
-    return lines
+    return [*lines, *(broken if cut else [])]

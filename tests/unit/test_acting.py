@@ -21,7 +21,7 @@ from treadle.lease import Lease
 from treadle.monitoring import Entry, EntryKind, Fleet, Outcome, Verdict
 from treadle.records import ChangeKind, NewVersion
 from treadle.spec import Spec
-from treadle_pipelines import acting, monitoring
+from treadle_pipelines import acting, champions, monitoring
 from treadle_pipelines.acting import Acting
 
 Train = Callable[[Spec], dict[str, Any]]
@@ -287,6 +287,17 @@ def test_a_rollback_waits_for_a_person_where_the_spec_says_so(work: AtWork) -> N
     done, _ = act(work, trained(work), entry)
     assert (done.outcome, done.needs_person) == (Outcome.NEEDS_PERSON, True)
     assert done.reasons[0].startswith("feedback.review is required: treadle rollback sum")
+
+
+def test_an_incident_of_another_cause_is_told_though_it_follows_one(work: AtWork) -> None:
+    version = work.add()
+    work.ask(version, rows_of(1_000, seed=1))
+    work.look()
+    for column in ("x", "x", "y"):
+        work.ask(version, [row | {column: row[column] * 9} for row in rows_of(600, seed=2)])
+        work.look()
+    told = champions.history("sum", as_json=False)
+    assert (told.count("x jumped"), told.count("y jumped")) == (1, 1)
 
 
 # The whole pass

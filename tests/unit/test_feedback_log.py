@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loop_fakes import BEGIN, log, rows_of, tell
+from loop_fakes import BEGIN, answer, log, rows_of, tell
 from serving_fakes import SIGNATURE, MemoryRegistry, registered, write_bundle
 
+from treadle import labels
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.feedback import log as logs
 from treadle.feedback.log import Logged
@@ -125,7 +126,7 @@ def test_labels_are_counted_with_what_can_not_be_joined(
     tell(version, [("a", 1.0), ("never asked", 9.0)], store)
     tell(version, [("a", 5.0)], store, now=LATER)
     assert logs.joined_counts("sum", store) == {
-        "labels": 3, "predictions": 2, "corrected": 1, "not_joined": 1
+        "labels": 3, "predictions": 2, "corrected": 1, "not_joined": 1, "unreadable_files": 0,
     }  # fmt: skip
 
 
@@ -135,3 +136,36 @@ def test_a_model_that_nobody_asked_has_no_rows_and_no_labels(
     found = read(version, store)
     assert found.rows == 0
     assert logs.join(found, "sum", SIGNATURE, store).known.tolist() == []
+
+
+def test_rows_of_two_servers_come_in_the_order_of_time(
+    version: ModelVersion, store: DirectoryStore
+) -> None:
+    rows = rows_of(20)
+    log(
+        version,
+        rows[1::2],
+        store,
+        at=BEGIN + timedelta(seconds=1),
+        every_s=2,
+        ids=list("abcdefghij"),
+    )
+    log(version, rows[::2], store, every_s=2, ids=list("klmnopqrst"))
+    found = read(version, store)
+    assert found.columns["x"].to_pylist() == pytest.approx([row["x"] for row in rows])
+    assert found.output.tolist() == pytest.approx([answer(row) for row in rows])
+
+
+def test_labels_that_were_cut_short_are_named_and_the_others_count(
+    version: ModelVersion, store: DirectoryStore
+) -> None:
+    log(version, rows_of(2), store, ids=["a", "b"])
+    tell(version, [("a", 1.0)], store)
+    (cut,) = labels.keys("sum", None, store)
+    store.put_bytes(cut, store.get_bytes(cut)[:-20])
+    nothing = logs.join(read(version, store), "sum", SIGNATURE, store)
+    assert (nothing.known.sum(), nothing.unreadable) == (0, [cut])
+    tell(version, [("b", 2.0)], store)
+    found = logs.join(read(version, store), "sum", SIGNATURE, store)
+    assert (found.answers.tolist(), found.unreadable) == ([2.0], [cut])
+    assert logs.joined_counts("sum", store)["unreadable_files"] == 1

@@ -112,6 +112,14 @@ def test_another_unit_and_another_name_are_incidents(work: AtWork) -> None:
     assert "of its values are none that training saw" in found.reasons[0]
 
 
+def test_a_column_that_is_stuck_is_an_incident(work: AtWork) -> None:
+    version = work.add()
+    work.ask(version, [row | {"x": 4.0} for row in rows_of(1_000, seed=2)])
+    found = work.look()
+    assert found.verdict is Verdict.INCIDENT
+    assert found.reasons[0].startswith("x is stuck: 100% of its values lie together")
+
+
 def test_an_incident_lasts_until_it_is_mended_and_leaves_no_trace(work: AtWork) -> None:
     version = work.add()
     work.ask(version, rows_of(1_000, seed=1))

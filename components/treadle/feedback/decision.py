@@ -24,6 +24,8 @@ JUMP_TIMES = 1.5
 # much, between two looks.
 JUMP_SPREADS = 3.0
 JUMP_SHARE = 0.1
+# So many values that are alike are stuck, where in training it was fewer by so much.
+STUCK_SHARE, STUCK_MORE = 0.9, 0.3
 # Fewer models than this are no storm.
 LEAST_STORM = 3
 MOST_REASONS = 6
@@ -59,14 +61,20 @@ def _broken(seen: Evidence, options: Feedback) -> Found | None:
 
 def is_jump(step: Step, options: Feedback) -> bool:
     """Say whether a column moved as it never did by itself: its values by distance, or its median
-    by so many spreads; or its nulls, or categories that training never saw, by share."""
+    by so many spreads; or its nulls, or categories that training never saw, by share; or that it is
+    stuck at a value, as it never was."""
     usual = step.usual
     return (
         step.distance >= max(options.jump_at, JUMP_TIMES * usual.distance)
         or (step.shift or 0.0) >= max(JUMP_SPREADS, JUMP_TIMES * usual.shift)
         or step.nulls[1] - step.nulls[0] >= max(JUMP_SHARE, JUMP_TIMES * usual.nulls)
         or (step.unseen or 0.0) >= JUMP_SHARE
+        or _is_stuck(step)
     )
+
+
+def _is_stuck(step: Step) -> bool:
+    return step.alike >= STUCK_SHARE and step.alike - step.usual.alike >= STUCK_MORE
 
 
 def _jump_words(step: Step) -> str:
@@ -78,6 +86,11 @@ def _jump_words(step: Step) -> str:
         return f"{words}: {step.unseen:.0%} of its values are none that training saw"
     if (step.shift or 0.0) >= JUMP_SPREADS:
         return f"{words}: its median moved by {step.shift:.1f} spreads since the look before"
+    if _is_stuck(step):
+        return (
+            f"{step.column} is stuck: {step.alike:.0%} of its values lie together ({step.words}); "
+            f"{step.usual.alike:.0%} at most did in training"
+        )
     return (
         f"{words} by {step.distance:.2f} (by {step.usual.distance:.2f} at most in training): "
         f"{step.words}"
@@ -161,7 +174,7 @@ def _asides(seen: Evidence) -> list[str]:
     """What is wrong with the log itself."""
     state = seen.log
     said = [
-        (len(state.unreadable), "files of the log can't be read and were left out"),
+        (len(state.unreadable), "files of the log or of labels can't be read and were left out"),
         (state.repeated, "rows have an id that came before: they count once"),
         (state.ahead, "rows are from the future: a server's clock is ahead"),
         (state.unknown_class, "labels are of classes that the model doesn't know"),

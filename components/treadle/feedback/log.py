@@ -4,11 +4,10 @@ Files that were cut short are named and left out, never taken for an end of the 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -78,11 +77,12 @@ class Logged:
 class Labelled:
     """Labels of logged rows: which rows have one (``known``), and the answers of those, as numbers
     or as codes into the signature's classes. ``unknown_class`` counts labels of other classes;
-    those rows have none."""
+    those rows have none. ``unreadable`` are files of labels that were left out."""
 
     known: Mask
     answers: Answers
-    unknown_class: int
+    unknown_class: int = 0
+    unreadable: list[str] = field(default_factory=list)
 
 
 def keys_of(model: str, store: ObjectStore) -> list[str]:
@@ -244,44 +244,48 @@ def _output(table: pa.Table, signature: Signature) -> Output:
 
 def join(logged: Logged, model: str, signature: Signature, store: ObjectStore) -> Labelled:
     """Return the labels of logged rows: of each row's, the one that became known last."""
-    nothing = Labelled(np.zeros(logged.rows, dtype=bool), np.empty(0), 0)
+    nothing = Labelled(np.zeros(logged.rows, dtype=bool), np.empty(0))
     if not logged.rows:
         return nothing
     # A label may have come before its server's clock says that it was asked.
     since = datetime.fromtimestamp(logged.at[0] / 1e6, UTC) - timedelta(hours=1)
-    tables = [table for _, table in _tables(labels.keys(model, since, store), store)]
+    tables, unreadable = _tables(labels.keys(model, since, store), store)
     if not tables:
-        return nothing
+        return replace(nothing, unreadable=unreadable)
     given = pa.concat_tables(tables).sort_by([("at", "descending"), ("received_at", "descending")])
     places = pc.index_in(logged.table["prediction_id"], value_set=given["prediction_id"])
     known = places.is_valid().to_numpy()
     values = given["label"].take(places.drop_null())
     if not signature.task.is_classification:
-        return Labelled(known, values.to_numpy().astype(np.float64), 0)
+        answers = values.to_numpy().astype(np.float64)
+        return Labelled(known, answers, unreadable=unreadable)
     codes = pc.index_in(values, value_set=pa.array(signature.classes))
     coded = codes.fill_null(UNKNOWN_CLASS).to_numpy().astype(np.int64)
     known = known.copy()
     strange = coded == UNKNOWN_CLASS
     known[np.flatnonzero(known)[strange]] = False
-    return Labelled(known, coded[~strange], int(strange.sum()))
+    return Labelled(known, coded[~strange], int(strange.sum()), unreadable)
 
 
-def _tables(keys: Iterator[str] | Sequence[str], store: ObjectStore) -> Iterator[tuple[str, Any]]:
-    """Yield the files that can be read."""
+def _tables(keys: Iterator[str], store: ObjectStore) -> tuple[list[pa.Table], list[str]]:
+    """Return the files that can be read, and the keys of those that can't."""
+    found, unreadable = [], []
     for key in keys:
         try:
-            yield key, pq.read_table(store.local(key))
+            found.append(pq.read_table(store.local(key)))
         except (pa.ArrowException, OSError):
-            continue
+            unreadable.append(key)
+    return found, unreadable
 
 
 def joined_counts(model: str, store: ObjectStore) -> dict[str, int]:
     """Count a model's labels: how many there are, of how many predictions, how many were sent again
     with another value, and how many are of no prediction that was logged (they stay, and count as
-    soon as it is)."""
-    given = [table for _, table in _tables(labels.keys(model, None, store), store)]
+    soon as it is); and files that can't be read."""
+    given, unreadable = _tables(labels.keys(model, None, store), store)
     if not given:
-        return {"labels": 0, "predictions": 0, "corrected": 0, "not_joined": 0}
+        nothing = dict.fromkeys(("labels", "predictions", "corrected", "not_joined"), 0)
+        return {**nothing, "unreadable_files": len(unreadable)}
     logged = [str(store.local(key)) for key in keys_of(model, store) if _is_whole(key, store)]
     source = f"read_parquet({logged!r})" if logged else "(SELECT NULL AS prediction_id)"
     query = (
@@ -294,7 +298,8 @@ def joined_counts(model: str, store: ObjectStore) -> dict[str, int]:
         connection.register("given", pa.concat_tables(given))
         connection.execute(f"CREATE VIEW logged AS SELECT prediction_id FROM {source}")
         ((count, ids, corrected, unknown),) = connection.sql(query).fetchall()
-    return {"labels": count, "predictions": ids, "corrected": corrected, "not_joined": unknown}
+    return {"labels": count, "predictions": ids, "corrected": corrected, "not_joined": unknown,
+            "unreadable_files": len(unreadable)}  # fmt: skip
 
 
 def _is_whole(key: str, store: ObjectStore) -> bool:

@@ -100,7 +100,7 @@ def look(
         against=_against(champion, kept, labelled) if enough else None,
         skew=_skew(bundle, fresh),
         log=LogState(
-            unreadable=logged.unreadable,
+            unreadable=[*logged.unreadable, *labelled.unreadable],
             repeated=logged.repeated,
             ahead=logged.ahead,
             unknown_class=labelled.unknown_class,

@@ -212,7 +212,7 @@ def _line(row: FleetRow, link: str | None) -> list[str]:
     return [
         f"{shown} <span class='soft'>v{row.version}</span>",
         f"<b class='{tone}'>{escape(said)}</b>{outcome}",
-        escape(why),
+        f"<div class='why'>{escape(why)}</div>",
         number(row.metric.value) if row.metric else "",
         f"{number(row.reference.value)} {escape(name_of)}" if row.reference else "",
         "" if row.furthest is None else f"{row.furthest:.2f}",

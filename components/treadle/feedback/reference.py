@@ -38,7 +38,7 @@ MOST_PARTS, LEAST_PARTS = 512, 8
 LEAST_PART = 200
 # Of larger tables the newest rows.
 MOST_ROWS = 500_000
-FORM = 3
+FORM = 4
 
 
 class Reference(Record):
@@ -184,7 +184,8 @@ def _medians(values: pa.Array, column: ColumnProfile, edges: npt.NDArray[np.int6
 
 def _furthest(counts: drift.Counts, medians: Vector, column: ColumnProfile, rows: int) -> Usual:
     """Return how far a column moved at most from one part to the next."""
-    nulls = counts[:, -1] / np.maximum(counts.sum(axis=1), 1)
+    rows_of = np.maximum(counts.sum(axis=1), 1)
+    nulls, alike = counts[:, -1] / rows_of, counts[:, :-1].max(axis=1) / rows_of
     spread = drift.spread(column)
     shifts = np.abs(np.diff(medians)) / spread if spread else np.empty(0)
     return Usual(
@@ -192,6 +193,7 @@ def _furthest(counts: drift.Counts, medians: Vector, column: ColumnProfile, rows
         distance=float(drift.apart(counts[:-1], counts[1:]).max(initial=0.0)),
         shift=float(shifts[~np.isnan(shifts)].max(initial=0.0)),
         nulls=float(np.diff(nulls).max(initial=0.0)),
+        alike=float(alike.max(initial=0.0)),
     )
 
 
@@ -212,6 +214,7 @@ def usual_of(scales: Sequence[Usual], rows: int) -> Usual:
         distance=max((each.distance for each in fitting), default=0.0),
         shift=max((each.shift for each in fitting), default=0.0),
         nulls=max((each.nulls for each in fitting), default=0.0),
+        alike=max((each.alike for each in fitting), default=1.0),
     )
 
 
@@ -234,6 +237,7 @@ def between(column: ColumnProfile, before: Counted, now: Counted) -> Step:
         distance=float(drift.apart(one[None], other[None])[0]),
         shift=shift,
         nulls=(float(one[-1] / max(one.sum(), 1)), float(other[-1] / max(other.sum(), 1))),
+        alike=float(other[:-1].max() / max(other.sum(), 1)),
         words="",
     )
 
