@@ -6,10 +6,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 CHUNK_ROWS = 500
+_fitted: dict[int, Any] = {}
 Rule = Callable[[pd.DataFrame, pd.DataFrame], dict[str, bool]]
 
 
@@ -30,9 +32,11 @@ def nannyml(reference: pd.DataFrame, rows: pd.DataFrame) -> dict[str, bool]:
     most chunks."""
     import nannyml as nml
 
-    calculator = nml.UnivariateDriftCalculator(
-        column_names=list(reference.columns), chunk_size=CHUNK_ROWS
-    ).fit(reference)
+    calculator = _fitted.get(id(reference))
+    if calculator is None:
+        columns = list(reference.columns)
+        calculator = nml.UnivariateDriftCalculator(column_names=columns, chunk_size=CHUNK_ROWS)
+        _fitted[id(reference)] = calculator.fit(reference)
     found = calculator.calculate(rows).filter(period="analysis").to_df()
     alerts = found[[name for name in found.columns if name[-1] == "alert"]].astype(bool)
     return {"any alert": bool(alerts.to_numpy().any()),
