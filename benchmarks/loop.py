@@ -161,7 +161,7 @@ def _peers(windows: Path, found: dict[str, Any]) -> list[Ratio]:
         for rule, theirs in found[name]["alarms"].items():
             ratios.append(
                 Ratio("balanced accuracy of alarms", f"{name}, {rule}",
-                      _balanced(ours) / _balanced(theirs), None, True)
+                      _balanced(ours) / max(_balanced(theirs), 0.01), None, True)
             )  # fmt: skip
     return ratios
 

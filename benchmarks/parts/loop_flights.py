@@ -193,13 +193,15 @@ def over_the_year(year: Frame, scratch: Path) -> dict[str, object]:
     errors: dict[str, list[float]] = {"off": [], "loop": [], "calendar": []}
     serving, retrained, verdicts = 2, [], []
     cells: dict[str, Counted] = {}
-    counts = []
+    counts: list[int] = []
     for month in range(3, 13):
         rows = of_months(year, month, month)
         counts.append(len(rows))
         if month - 2 > serving:
             known = of_months(year, month - 2, month - 2)
-            found, cells = looked(upto(serving).champion(METRIC), known, cells, labelled=True)
+            found, now = looked(upto(serving).champion(METRIC), known, cells, labelled=True)
+            if found.verdict is not Verdict.INCIDENT:
+                cells = now
             verdicts.append(f"{month - 2}: {found.verdict.value}")
             if found.verdict is Verdict.RETRAIN and _passes(upto(month - 2), upto(serving)):
                 serving, cells = month - 2, {}
