@@ -59,7 +59,11 @@ def main() -> int:
             ratios += over_the_year(bench, found)
         if "speed" in parts:
             ratios += speed(bench, found)
-    found["ratios"] = {f"{ratio.measure} vs {ratio.peer}": ratio.number for ratio in ratios}
+    found["ratios"] = [
+        {"measure": ratio.measure, "peer": ratio.peer, "number": ratio.number,
+         "limit": ratio.limit, "higher": ratio.higher}
+        for ratio in ratios
+    ]  # fmt: skip
     print(json.dumps(found, indent=1), file=sys.stderr)
     print(f"kept as {keep('loop', found)}", file=sys.stderr)
     for ratio in ratios:
