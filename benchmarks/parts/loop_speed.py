@@ -6,13 +6,12 @@ The models are boosted trees; making their references is counted, as in a first 
 import json
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from bench import work
+from bench import Clock, work
 from parts.loop_champions import BEGIN, trained
 
 from treadle import predictions, runtime
@@ -57,9 +56,9 @@ def drawn(rows: int, random: np.random.Generator) -> pa.Table:
     return pa.table({**numbers, **words, "y": answers})
 
 
-def pass_s(place: Path, models: int, rows: int, learned: int) -> float:
-    """Put models to work, each with ``rows`` logged rows, and return how long the monitor's pass
-    over all of them takes."""
+def look(place: Path, models: int, rows: int, learned: int) -> None:
+    """Put models to work, each with ``rows`` logged rows, and time the monitor's pass over all of
+    them."""
     random = np.random.default_rng(0)
     made = trained(drawn(learned, random), "y", "mae", {"split": "random"}, place)
     versions = []
@@ -78,14 +77,11 @@ def pass_s(place: Path, models: int, rows: int, learned: int) -> float:
     runtime.object_store = lambda: made.store
     runtime.registry = lambda: Registry(versions)
     runtime.bundle = lambda digest: Bundle.fetch(digest, made.store, verify_key=None)
-    began, used = time.perf_counter(), time.process_time()
-    fleet = monitoring.run(None, None, False, lambda _words: None)
-    seconds = time.perf_counter() - began
-    print(f"{time.process_time() - used:.1f} s of processors", file=sys.stderr)
+    with Clock():
+        fleet = monitoring.run(None, None, False, lambda _words: None)
     wrong = [row for row in fleet.rows if row.fault or row.rows != rows]
     if wrong or len(fleet.rows) != models:
         sys.exit(f"not all were looked at: {wrong[:3]}")
-    return seconds
 
 
 def log(version: ModelVersion, bundle: Bundle, table: pa.Table, store: ObjectStore) -> None:
@@ -103,14 +99,14 @@ def log(version: ModelVersion, bundle: Bundle, table: pa.Table, store: ObjectSto
         store.put_bytes(*predictions.sealed(version.name, version.digest, hour, [rows]))
 
 
-def one_model(place: str) -> float:
+def one_model(place: str) -> None:
     """One model with 20 features and a million logged rows."""
-    return pass_s(Path(place), 1, 1_000_000, 20_000)
+    look(Path(place), 1, 1_000_000, 20_000)
 
 
-def fleet(place: str, models: str) -> float:
+def fleet(place: str, models: str) -> None:
     """Many models with a thousand logged rows each."""
-    return pass_s(Path(place), int(models), 1_000, 4_000)
+    look(Path(place), int(models), 1_000, 4_000)
 
 
 if __name__ == "__main__":
