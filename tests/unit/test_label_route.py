@@ -27,7 +27,7 @@ def test_labels_that_are_answered_for_are_kept_and_sent_again_count_once(server:
                      "from_future": 0, "is_new": True, "digest": first["digest"]}  # fmt: skip
     assert second == first | {"is_new": False}
     assert log.joined_counts("sum", server.store) == {
-        "labels": 1, "predictions": 1, "corrected": 0, "not_joined": 0
+        "labels": 1, "predictions": 1, "corrected": 0, "not_joined": 0, "unreadable_files": 0
     }  # fmt: skip
 
 
