@@ -49,12 +49,19 @@ def descendants(process: psutil.Process | None = None) -> list[psutil.Process]:
 
 def sweep_ray() -> None:
     """Remove the directories of Ray sessions that have ended: a step that was killed, or whose
-    terminal was closed, couldn't remove its own."""
+    terminal was closed, couldn't remove its own, or not all of it."""
     alive = ""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             alive += " ".join(process.cmdline())
-    for directory in Path("/tmp").glob("treadle-ray-*"):  # noqa: S108 - where adapters.ray has it
-        # One without a log may belong to a session that is about to start.
-        if str(directory) not in alive and any(directory.glob("session_*/logs/gcs_server.*")):
+    for directory in Path("/tmp").glob("treadle-ray-*_*"):  # noqa: S108 - where adapters.ray has it
+        maker = directory.name.removeprefix("treadle-ray-").partition("_")[0]
+        if str(directory) not in alive and not _runs(maker):
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _runs(number: str) -> bool:
+    try:
+        return psutil.Process(int(number)).status() != psutil.STATUS_ZOMBIE
+    except (ValueError, psutil.Error):
+        return False

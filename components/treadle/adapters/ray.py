@@ -61,8 +61,9 @@ def lead_here(halving: Halving, cores: int) -> None:
 def local_ray(size_bytes: int, cores: int) -> Iterator[str]:
     """Start Ray on this machine with room for so much shared data; yield a directory that goes
     with it."""
-    # Ray's sockets need a short path; the home's may be too long.
-    scratch = tempfile.mkdtemp(prefix="treadle-ray-", dir="/tmp")
+    # Ray's sockets need a short path; the home's may be too long. By our number a launcher knows
+    # whether we are still there to remove it.
+    scratch = tempfile.mkdtemp(prefix=f"treadle-ray-{os.getpid()}_", dir="/tmp")
     try:
         ray.init(
             num_cpus=cores,
