@@ -50,8 +50,8 @@ class Step(Record):
     """How far a column moved from the rows before to these: by the Jensen-Shannon distance, what
     chance alone gives taken off, and the median of a number in spreads of the training rows.
     ``nulls`` are shares of the rows, before and now, ``alike`` the largest share that lies in one
-    cell now, ``unseen`` the share of categories that training didn't see (None where that isn't
-    known)."""
+    cell now (of numbers, not an outer one), ``unseen`` the share of categories that training didn't
+    see (None where that isn't known)."""
 
     column: str
     distance: float

@@ -120,6 +120,14 @@ def test_a_column_that_is_stuck_is_an_incident(work: AtWork) -> None:
     assert found.reasons[0].startswith("x is stuck: 100% of its values lie together")
 
 
+def test_what_rises_beyond_all_that_training_saw_is_not_stuck(work: AtWork) -> None:
+    """As temperatures do, for a model of the winter: they lie together only for who looks there."""
+    version = work.add()
+    work.ask(version, [row | {"x": row["x"] + 7.5} for row in rows_of(1_000, seed=2)])
+    found = work.look()
+    assert found.reasons[0].startswith("x jumped by 0.9"), found.reasons
+
+
 def test_an_incident_lasts_until_it_is_mended_and_leaves_no_trace(work: AtWork) -> None:
     version = work.add()
     work.ask(version, rows_of(1_000, seed=1))

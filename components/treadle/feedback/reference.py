@@ -185,7 +185,7 @@ def _medians(values: pa.Array, column: ColumnProfile, edges: npt.NDArray[np.int6
 def _furthest(counts: drift.Counts, medians: Vector, column: ColumnProfile, rows: int) -> Usual:
     """Return how far a column moved at most from one part to the next."""
     rows_of = np.maximum(counts.sum(axis=1), 1)
-    nulls, alike = counts[:, -1] / rows_of, counts[:, :-1].max(axis=1) / rows_of
+    nulls, alike = counts[:, -1] / rows_of, _alike(counts, column)
     spread = drift.spread(column)
     shifts = np.abs(np.diff(medians)) / spread if spread else np.empty(0)
     return Usual(
@@ -195,6 +195,15 @@ def _furthest(counts: drift.Counts, medians: Vector, column: ColumnProfile, rows
         nulls=float(np.diff(nulls).max(initial=0.0)),
         alike=float(alike.max(initial=0.0)),
     )
+
+
+def _alike(counts: drift.Counts, column: ColumnProfile) -> Vector:
+    """Return the largest share of each row of counts that lies in one cell. The two outer cells of
+    numbers are left out: what is warmer than a whole winter lies there together, and isn't alike.
+    """
+    inside = counts[:, 1:-3] if column.cells else counts[:, :-1]
+    found = inside.max(axis=1, initial=0) / np.maximum(counts.sum(axis=1), 1)
+    return np.asarray(found, dtype=np.float64)
 
 
 def _scales(rows: int) -> list[int]:
@@ -237,7 +246,7 @@ def between(column: ColumnProfile, before: Counted, now: Counted) -> Step:
         distance=float(drift.apart(one[None], other[None])[0]),
         shift=shift,
         nulls=(float(one[-1] / max(one.sum(), 1)), float(other[-1] / max(other.sum(), 1))),
-        alike=float(other[:-1].max() / max(other.sum(), 1)),
+        alike=float(_alike(other[None], column)[0]),
         words="",
     )
 
