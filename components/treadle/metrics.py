@@ -220,8 +220,12 @@ def with_block_interval(m: Measure, answers: Vector, output: Vector) -> Metric:
     """Return the metric with the 95 % interval of a delete-a-block jackknife over BLOCKS blocks of
     rows in their order, which holds where neighbours aren't independent, as rows over time aren't
     (Künsch 1989, "The jackknife and the bootstrap for general stationary observations")."""
-    value = m.of(answers, output)
-    spread = block_spread(lambda kept: m.of(answers[kept], output[kept]), len(answers))
+    return block_interval(m, lambda kept: m.of(answers[kept], output[kept]), len(answers))
+
+
+def block_interval(m: Measure, of: Callable[[Vector], float], rows: int) -> Metric:
+    """Return what ``of`` makes of all rows (their positions), with that interval, as the metric."""
+    value, spread = of(np.arange(rows)), block_spread(of, rows)
     return Metric(
         name=m.name,
         value=value,

@@ -291,19 +291,25 @@ def test_cheap_candidates_never_start_ray(data: Path, store: DirectoryStore) -> 
     assert any("without Ray" in note for note in notes)
 
 
+class Elsewhere:
+    """A crew that leads as this process does, and remembers what."""
+
+    def __init__(self) -> None:
+        self.led: list[Halving] = []
+
+    def __call__(self, halving: Halving) -> None:
+        self.led.append(halving)
+        here(halving)
+
+
 def test_costly_candidates_that_use_cores_badly_go_to_the_crew(
     data: Path, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    led: list[Halving] = []
-
-    def there(halving: Halving) -> None:
-        led.append(halving)
-        here(halving)
-
+    there = Elsewhere()
     monkeypatch.setattr(tuning, "LEAST_S", 0.0)
     asked = problem(data, Toy(t0=lambda: time.sleep(0.05), t1=lambda: time.sleep(0.05)))
     trials, notes = search(asked, TpeProposer, Crew(there, start_s=0.0, cores=64), store, 2)
-    assert len(led) == 1
+    assert len(there.led) == 1
     assert any("Ray Tune does the work" in note for note in notes)
     assert found(trials) == found(run(problem(data, Toy(), name="plain"), store))
 
@@ -311,19 +317,14 @@ def test_costly_candidates_that_use_cores_badly_go_to_the_crew(
 def test_what_is_not_cheap_leaves_a_head_that_takes_no_work(
     data: Path, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    led: list[Halving] = []
-
-    def there(halving: Halving) -> None:
-        led.append(halving)
-        here(halving)
-
+    there = Elsewhere()
     crew = Crew(there, start_s=20.0, cores=1, relieves=True)
     _, notes = search(problem(data, Toy()), TpeProposer, crew, store, 2)
-    assert not led
+    assert not there.led
     assert any("without Ray" in note for note in notes)
     monkeypatch.setattr(tuning, "LEAST_S", 0.0)
     _, notes = search(problem(data, Toy(), name="slow"), TpeProposer, crew, store, 2)
-    assert len(led) == 1
+    assert len(there.led) == 1
     assert any("the head of the cluster isn't for that" in note for note in notes)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from treadle.answers import Output
-from treadle.metrics import block_spread, measure
+from treadle.metrics import block_interval, measure
 from treadle.records import Metric, Task
 from treadle.spec import MetricName
 
@@ -24,8 +24,8 @@ Floats = npt.NDArray[np.float64]
 
 def estimated(task: Task, name: str, output: Output) -> Metric | None:
     """Return the metric that a classifier's probabilities, (n, classes), promise, with its block
-    jackknife interval; None for a metric
-    of numbers, and for one that they promise nothing about."""
+    jackknife interval; None for a metric of numbers, and for one that they promise nothing
+    about."""
     if not task.is_classification:
         return None
     wanted = measure(task, name)
@@ -34,18 +34,7 @@ def estimated(task: Task, name: str, output: Output) -> Metric | None:
         return None
     given = output.astype(np.float64)
 
-    def of(rows: npt.NDArray[np.int64]) -> float:
-        return promised(given[rows])
-
-    value = of(np.arange(len(given)))
-    spread = block_spread(of, len(given))
-    return Metric(
-        name=wanted.name,
-        value=value,
-        low=value - spread,
-        high=value + spread,
-        higher_is_better=wanted.higher_is_better,
-    )
+    return block_interval(wanted, lambda rows: promised(given[rows]), len(given))
 
 
 def _accuracy(given: Floats) -> float:
