@@ -145,7 +145,7 @@ class Halving:
                 f"{len(begun)} of {self.problem.trials} candidates: a machine of another speed "
                 "would have found something else"
             )
-        if not any(trial.curve for trial in begun):
+        if all(trial.score is None for trial in begun):
             raise ModelError(f"no candidate could be trained: {self._why(begun)}")
         return begun
 

@@ -1,6 +1,7 @@
 """The records that stages hand to each other. They cross processes, so each is a frozen pydantic
 model that reads and writes JSON."""
 
+import math
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -356,8 +357,8 @@ class Trial(Record):
 
     @property
     def score(self) -> float | None:
-        """The best score reported; None for a trial that never reported."""
-        return max((score for _, score in self.curve), default=None)
+        """The best score reported, nan left out; None for a trial that never reported one."""
+        return max((score for _, score in self.curve if not math.isnan(score)), default=None)
 
     @property
     def units(self) -> int | None:

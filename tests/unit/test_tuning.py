@@ -442,3 +442,7 @@ def test_the_best_rung_of_all_wins_and_the_refit_stops_there() -> None:
     best = choose([trial(0, 0.1, 0.5, 0.4), trial(1, 0.2, 0.7, 0.6), trial(2, 0.65, stopped=True)])
     assert (best.number, best.score, best.units) == (1, 0.7, 3)
     assert choose([trial(0, 0.1, 0.5, 0.6), trial(1, 0.65, stopped=True)]).number == 1
+    nan = float("nan")
+    unclear = choose([trial(0, nan, 0.5), trial(1, nan, nan, nan), trial(2, 0.4, nan)])
+    assert (unclear.number, unclear.score, unclear.units) == (0, 0.5, 3)
+    assert trial(1, nan).score is None

@@ -152,7 +152,7 @@ def _pooled_output(pooled: Pooled, data: prepared.TuningData, cores: int) -> npt
 def choices_from(trials: Sequence[Trial], best: Trial, count: int) -> list[Choice]:
     """Return what segments try: the winner, the best of each other family, then the next best."""
     ranked = sorted(
-        (t for t in trials if t.score is not None and t.score == t.score),
+        (t for t in trials if t.score is not None),
         key=lambda trial: (trial.number != best.number, -(trial.score or 0.0), trial.number),
     )
     of_family = {trial.family: trial for trial in reversed(ranked)}
