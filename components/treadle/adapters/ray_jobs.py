@@ -75,12 +75,13 @@ class RayJobs:
         client = JobSubmissionClient(self._address)
         job = f"treadle-{name}"
         try:
-            for _ in range(1 + HEADS_LOST):
+            for lost in range(1 + HEADS_LOST):
+                if lost:
+                    say(f"train: the cluster has lost job {job}, with its head: beginning it again")
                 self._begin(client, job, name)
                 status, log = self._follow(client, job)
                 if status is not None:
                     break
-                say(f"train: the cluster has lost job {job}, with its head: beginning it again")
         except KeyboardInterrupt:
             _stop(client, job)
             raise
