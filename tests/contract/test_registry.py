@@ -57,11 +57,21 @@ def test_trials_are_runs_nested_under_the_versions(registry: Registry, page: Pat
         metric="rmse", higher_is_better=False, trials=[best, stopped, failed], best=best,
         search_seconds=1, refit_seconds=1, fit_rows=9,
     )  # fmt: skip
-    registry.register(new_version("nested"), {"page.html": page}, training=training)
+    new = new_version("nested")
+    lineage = new.lineage.model_copy(update={"who": "ada", "commit": "c" * 40})
+    new = new.model_copy(update={"lineage": lineage})
+    registry.register(new, {"page.html": page}, training=training)
     assert isinstance(registry, MlflowRegistry)
     client = registry._client
     parent = client.get_model_version("nested", "1").run_id
-    experiment = client.get_run(parent).info.experiment_id
+    shown = client.get_run(parent)
+    assert shown.data.tags["mlflow.user"] == "ada"
+    assert shown.data.tags["mlflow.source.git.commit"] == "c" * 40
+    assert shown.info.end_time - shown.info.start_time == 2000
+    experiment = shown.info.experiment_id
+    # Or else the UI takes it for one of language models.
+    kind = client.get_experiment(experiment).tags["mlflow.experimentKind"]
+    assert kind == "custom_model_development"
     runs = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
     found = {run.info.run_name: run for run in runs}
     assert {name: run.info.status for name, run in found.items()} == {
@@ -70,6 +80,7 @@ def test_trials_are_runs_nested_under_the_versions(registry: Registry, page: Pat
     whole = found["trial 0: forest"]
     assert whole.data.params == {"family": "forest", "max_features": "0.5"}
     assert whole.data.metrics == {"rmse": 1.5}
+    assert whole.info.end_time - whole.info.start_time == 1000
     curve = client.get_metric_history(whole.info.run_id, "rmse")
     assert sorted((point.step, point.value) for point in curve) == [(1, 3.0), (3, 2.0), (9, 1.5)]
 

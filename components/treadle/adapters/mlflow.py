@@ -34,8 +34,10 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 # One that takes a request and never answers: by itself its client waits two minutes each time.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 RECORD = "treadle.record"
-# MLflow's own word for a run under another.
+# MLflow's own words: of a run under another, and of what an experiment is for. Without the latter
+# its UI takes ours for one of language models, and opens it at their traces.
 PARENT = "mlflow.parentRunId"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
 EXPERIMENT = "treadle"
 HISTORY = "treadle.history"
 SNAPSHOT = "treadle.snapshot"
@@ -141,7 +143,7 @@ class MlflowRegistry:
     ) -> ModelVersion:
         """Add a version. It shows up last, whole, with its record."""
         with _in_words(self._uri):
-            run_id = self._log_run(new, files)
+            run_id = self._log_run(new, files, seconds_of(training))
             if training:
                 self._log_trials(run_id, training)
             self._make_model(new.name)
@@ -248,15 +250,17 @@ class MlflowRegistry:
         found = self._client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        return str(self._client.create_experiment(name, artifact_location=self._artifacts))
+        return str(self._client.create_experiment(name, self._artifacts, tags=KIND))
 
-    def _log_run(self, new: NewVersion, files: Mapping[str, Path]) -> str:
+    def _log_run(self, new: NewVersion, files: Mapping[str, Path], seconds: float) -> str:
         from mlflow.entities import Metric, Param
 
         experiment_id = self.experiment(EXPERIMENT)
-        run = self._client.create_run(experiment_id, run_name=f"{new.name} {new.semver}")
+        now = _now_ms()
+        run = self._client.create_run(
+            experiment_id, begun(now, seconds), run_tags(new), f"{new.name} {new.semver}"
+        )
         run_id = str(run.info.run_id)
-        now = int(datetime.now(UTC).timestamp() * 1000)
         parameters = {"family": new.lineage.family, **new.lineage.parameters}
         self._client.log_batch(
             run_id,
@@ -265,17 +269,17 @@ class MlflowRegistry:
         )
         for name, path in files.items():
             self._client.log_text(run_id, path.read_text("utf-8"), name)
-        self._client.set_terminated(run_id)
+        self._client.set_terminated(run_id, end_time=now)
         return run_id
 
     def _log_trials(self, parent: str, training: Training) -> None:
         from mlflow.entities import Metric, Param
 
         experiment_id = self.experiment(EXPERIMENT)
-        now = int(datetime.now(UTC).timestamp() * 1000)
+        now = _now_ms()
         for trial in training.trials:
             run = self._client.create_run(
-                experiment_id, run_name=trial_title(trial), tags={PARENT: parent}
+                experiment_id, begun(now, trial.seconds), {PARENT: parent}, trial_title(trial)
             )
             run_id = str(run.info.run_id)
             self._client.log_batch(
@@ -286,7 +290,7 @@ class MlflowRegistry:
                 ],
                 params=[Param(key, value) for key, value in trial_parameters(trial).items()],
             )
-            self._client.set_terminated(run_id, trial_status(trial))
+            self._client.set_terminated(run_id, trial_status(trial), now)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Point ``alias`` at a version."""
@@ -297,6 +301,33 @@ class MlflowRegistry:
         """Take ``alias`` away."""
         with _in_words(self._uri):
             self._client.delete_registered_model_alias(name, alias)
+
+
+def _now_ms() -> int:
+    return int(datetime.now(UTC).timestamp() * 1000)
+
+
+def seconds_of(training: Training | None) -> float:
+    """Return how long training took; 0 where nobody knows any more."""
+    return training.search_seconds + training.refit_seconds if training else 0.0
+
+
+def begun(ended_ms: int, seconds: float) -> int:
+    """Return when a run began that took ``seconds``: MLflow shows the difference."""
+    return ended_ms - round(seconds * 1000)
+
+
+def run_tags(new: NewVersion) -> dict[str, str]:
+    """Return what MLflow's UI shows of a version's run: who, by what code, what for."""
+    lineage = new.lineage
+    shown = {
+        "mlflow.user": lineage.who,
+        "mlflow.source.name": lineage.code,
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": lineage.commit or "",
+        "mlflow.note.content": json.loads(lineage.spec).get("description", ""),
+    }
+    return {key: value for key, value in shown.items() if value}
 
 
 def trial_title(trial: Trial) -> str:

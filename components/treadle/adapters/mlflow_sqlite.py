@@ -32,6 +32,7 @@ from treadle.adapters.mlflow import (
     entries,
     entry_key,
     overtaken,
+    seconds_of,
     unknown_model,
     versioned,
 )
@@ -219,7 +220,9 @@ class SqliteMlflowRegistry(MlflowRegistry):
                     shutil.copyfile(path, shown / name)
                 now = _now_ms()
                 tables.insert_model(connection, new.name, self._files.as_uri(), now)
-                tables.insert_run(connection, run_id, new, shown.as_uri(), now)
+                tables.insert_run(
+                    connection, run_id, new, shown.as_uri(), now, seconds_of(training)
+                )
                 if training:
                     tables.insert_trials(connection, run_id, training, self._files.as_uri(), now)
                 version = tables.insert_version(connection, run_id, new, now, number)

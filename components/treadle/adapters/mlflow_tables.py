@@ -10,6 +10,8 @@ from treadle.adapters.mlflow import (
     HISTORY,
     PARENT,
     TEXT,
+    begun,
+    run_tags,
     tags_of,
     trial_parameters,
     trial_status,
@@ -86,10 +88,18 @@ def clauses(wanted: Query) -> tuple[str, list[object]]:
 
 
 def insert_run(
-    connection: sqlite3.Connection, run_id: str, new: NewVersion, artifacts: str, now: int
+    connection: sqlite3.Connection,
+    run_id: str,
+    new: NewVersion,
+    artifacts: str,
+    now: int,
+    seconds: float,
 ) -> None:
     """Log metrics and parameters as a run, which is where MLflow's UI shows them."""
-    _insert_bare_run(connection, run_id, f"{new.name} {new.semver}", artifacts, now)
+    title = f"{new.name} {new.semver}"
+    _insert_bare_run(connection, run_id, title, artifacts, (begun(now, seconds), now))
+    for key, text in run_tags(new).items():
+        insert(connection, "tags", {"key": key, "value": text, "run_uuid": run_id})
     for metric in new.metrics:
         _insert_metric(connection, run_id, metric.name, [(0, metric.value)], now)
     for key, value in {"family": new.lineage.family, **new.lineage.parameters}.items():
@@ -103,7 +113,8 @@ def insert_trials(
     for trial in training.trials:
         run_id = uuid.uuid4().hex
         place = f"{artifacts}/{run_id}/artifacts"
-        _insert_bare_run(connection, run_id, trial_title(trial), place, now, trial_status(trial))
+        times = (begun(now, trial.seconds), now)
+        _insert_bare_run(connection, run_id, trial_title(trial), place, times, trial_status(trial))
         insert(connection, "tags", {"key": PARENT, "value": parent, "run_uuid": run_id})
         curve = [(units, training.value(score)) for units, score in trial.curve]
         _insert_metric(connection, run_id, training.metric, curve, now)
@@ -142,7 +153,7 @@ def insert_model(connection: sqlite3.Connection, name: str, artifacts: str, now:
     if history_run(connection, name) is None:
         run_id = uuid.uuid4().hex
         place = f"{artifacts}/{run_id}/artifacts"
-        _insert_bare_run(connection, run_id, f"{name}: history", place, now)
+        _insert_bare_run(connection, run_id, f"{name}: history", place, (now, now))
         tag = {"key": HISTORY, "value": run_id}
         insert(connection, "registered_model_tags", {**model, **tag})
 
@@ -161,16 +172,17 @@ def _insert_bare_run(
     run_id: str,
     title: str,
     artifacts: str,
-    now: int,
+    times: tuple[int, int],
     status: str = "FINISHED",
 ) -> None:
+    started, ended = times
     (experiment,) = connection.execute(
         "SELECT experiment_id FROM experiments WHERE name = ?", (EXPERIMENT,)
     ).fetchone()
     run = {
         "run_uuid": run_id, "name": title, "source_type": "UNKNOWN", "source_name": "",
-        "entry_point_name": "", "user_id": "unknown", "status": status, "start_time": now,
-        "end_time": now, "source_version": "", "lifecycle_stage": "active",
+        "entry_point_name": "", "user_id": "unknown", "status": status, "start_time": started,
+        "end_time": ended, "source_version": "", "lifecycle_stage": "active",
         "artifact_uri": artifacts, "experiment_id": experiment,
     }  # fmt: skip
     insert(connection, "runs", run)
