@@ -674,6 +674,15 @@ class Spec(Section):
         return self
 
     @model_validator(mode="after")
+    def _costs_are_of_two_classes(self) -> Self:
+        if self.analysis.costs and self.task not in (None, Task.BINARY):
+            raise ValueError(
+                f"analysis.costs are those of two classes, and task says {self.task.value}: leave "
+                "one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _tags_are_plain(self) -> Self:
         for key in self.tags:
             if key.startswith(_OURS) or not re.fullmatch(r"[\w .:/-]{1,100}", key):

@@ -2,6 +2,7 @@
 
 import json
 
+from treadle.records import Task
 from treadle.spec import Spec
 
 
@@ -17,7 +18,7 @@ def training_arguments(
     return {
         "model": spec.name,
         "target": spec.target,
-        "task": spec.task.value if spec.task else "",
+        "task": _task(spec),
         "source": spec.source.model_dump_json(),
         "fingerprint": fingerprint,
         "validation": spec.validation.model_dump_json(),
@@ -43,6 +44,14 @@ def training_arguments(
         "champion": champion,
         "run_id": run_id,
     }
+
+
+def _task(spec: Spec) -> str:
+    """Return the task, empty where it is to be found out. Costs are of two classes: said here, what
+    doesn't fit them ends before training and not after."""
+    if spec.task is None and spec.analysis.costs:
+        return Task.BINARY.value
+    return spec.task.value if spec.task else ""
 
 
 def feedback_arguments(spec: Spec) -> dict[str, object]:

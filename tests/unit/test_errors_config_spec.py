@@ -29,6 +29,7 @@ from treadle.errors import (
 from treadle.records import Task
 from treadle.signature import RowErrors
 from treadle.spec import Family, Spec, SplitBy, Table
+from treadle_pipelines.arguments import training_arguments
 from treadle_pipelines.spec_file import load, parse
 
 # Errors
@@ -287,6 +288,12 @@ def test_the_allowed_values_are_known_by_the_texts_of_their_category() -> None:
     assert allowed == [category(value) for value in (3, 3.0, 2.5, True, "3.0", "a")]
 
 
+def test_what_errors_cost_says_that_there_are_two_classes() -> None:
+    spec = parse(f"{SMALLEST}analysis: {{costs: {{false_negative: 5}}}}", PLACE)
+    assert training_arguments(spec, "", "", "run")["task"] == "binary"
+    assert training_arguments(parse(SMALLEST, PLACE), "", "", "run")["task"] == ""
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -298,6 +305,11 @@ def test_the_allowed_values_are_known_by_the_texts_of_their_category() -> None:
         (
             "preprocessing: {exclude: [price]}",
             "the spec: the target 'price' can't be excluded",
+        ),
+        (
+            "task: regression\nanalysis: {costs: {false_negative: 5}}",
+            "the spec: analysis.costs are those of two classes, and task says regression: leave "
+            "one of them out",
         ),
         ("feedback: {watch_at: 0.5}", "feedback: watch_at 0.5 is above drift_at 0.2"),
         (

@@ -77,8 +77,8 @@ def _check_task(task: Task, target: ColumnProfile, classes: list[str]) -> None:
         return
     if target.kind is Kind.NUMBER and not target.whole:
         raise SpecError(
-            f"task: {task} needs classes, and {name!r} holds fractions: say regression, or "
-            f"kind: category for {name!r} in validation.columns"
+            f"task: {task} needs classes, and {name!r} holds fractions: say regression (and no "
+            f"analysis.costs), or kind: category for {name!r} in validation.columns"
         )
     if len(classes) < 2:
         raise DataError(
@@ -86,7 +86,10 @@ def _check_task(task: Task, target: ColumnProfile, classes: list[str]) -> None:
             "choose another split"
         )
     if task is Task.BINARY and len(classes) > 2:
-        raise SpecError(f"task: binary, but {name!r} has {len(classes)} classes: say multiclass")
+        raise SpecError(
+            f"task: binary, but {name!r} has {len(classes)} classes: say multiclass, and no "
+            "analysis.costs, which are of two classes"
+        )
 
 
 def _is_useless(column: ColumnProfile, options: Preprocessing) -> bool:
