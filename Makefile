@@ -108,7 +108,7 @@ bench-scale: .venv/installed ## Simulate 100,000 models, fed with what was measu
 
 .PHONY: figures
 figures: .venv/installed ## Write the figures of the reference runs into the documents
-	PYTHONPATH=scripts $(BIN)/python -m documentation.figures
+	PYTHONPATH=scripts:benchmarks $(BIN)/python -m documentation.figures
 
 .PHONY: release-check
 release-check: .venv/installed ## Build sdist, wheel and inventory; try them in an empty environment

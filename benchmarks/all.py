@@ -17,27 +17,15 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import page
-from results import RESULTS
+from results import RESULTS, ratios
 
 HERE = Path(__file__).parent
 SLACK = 1.5
 _KEEPS = re.compile(r"""\bkeep\(\s*["']([a-z-]+)["']""")
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Treadle beside a peer: ``ahead`` is above 1 where Treadle is the better one."""
-
-    name: str
-    number: float
-    ahead: float
-    limit: float | None
-    holds: bool
 
 
 def main() -> int:
@@ -96,35 +84,6 @@ def regressions(name: str, found: dict[str, Any]) -> list[str]:
         for ratio in ratios(found)
         if ratio.name in before and ratio.ahead * SLACK < before[ratio.name].ahead
     ]
-
-
-def ratios(found: dict[str, Any]) -> list[Ratio]:
-    """Return a run's ratios, of whichever form its benchmark keeps them in."""
-    kept = found.get("ratios") or []
-    if isinstance(kept, list):
-        return [
-            _ratio(f"{each['measure']} vs {each['peer']}", each["number"], each["limit"],
-                   each["higher"])
-            for each in kept
-        ]  # fmt: skip
-    limits = found.get("limits") or {}
-    listed = []
-    for name, value in kept.items():
-        if isinstance(value, dict):
-            # What is wanted is a least where more than it holds, or less than it doesn't.
-            higher = (value["number"] >= value["wanted"]) == value["holds"]
-            listed.append(_ratio(name, value["number"], value["wanted"], higher))
-        elif value is not None:
-            peer_over_ours = "peer" in found
-            limit = None if peer_over_ours else limits.get(name)
-            listed.append(_ratio(name, value, limit, peer_over_ours))
-    return listed
-
-
-def _ratio(name: str, number: float, limit: float | None, higher: bool) -> Ratio:
-    ahead = number if higher else 1 / number if number else float("inf")
-    holds = limit is None or (number >= limit if higher else number <= limit)
-    return Ratio(name, number, ahead, limit, holds)
 
 
 if __name__ == "__main__":

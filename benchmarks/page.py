@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import results
 from results import RESULTS
 
 matplotlib.use("svg")
@@ -71,10 +72,8 @@ def _listed(ratios: list[Any]) -> str:
 
 
 def _figures(found: dict[str, Any]) -> str:
-    limits = found.get("limits") or {}
     rows = []
-    for name, kept in (found.get("figures") or {}).items():
-        value, limit = kept if isinstance(kept, list) else (kept, limits.get(name))
+    for name, value, limit in results.figures(found):
         over = limit is not None and value > limit
         rows.append(
             f"<tr><td>{escape(name)}<td class=n>{value:.3g}<td class=n>"

@@ -7,7 +7,10 @@ what stands there is what the newest reference run says. Prose around it is peop
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+import results
 
 from documentation.links import ROOT
 from documentation.markdown import table
@@ -37,14 +40,27 @@ def reference(benchmark: str) -> dict[str, Any]:
     return found
 
 
-def _main_job() -> str:
-    run = reference("main-job")
-    rows = []
-    for name, value in run["figures"].items():
-        what, _, unit = name.rpartition(", ")
-        limit = run["limits"][name]
-        rows.append([what, f"{value:.3g} {unit}", f"{limit:g} {unit}", f"{value / limit:.0%}"])
-    return table(["what", "measured", "limit", "of it"], rows) + _where(run)
+def _measured(benchmark: str) -> str:
+    """Return a run's figures, then its ratios to its peers, as far as it has them."""
+    run = reference(benchmark)
+    tables = []
+    if figures := results.figures(run):
+        rows = []
+        for name, value, limit in figures:
+            what, _, unit = name.rpartition(", ")
+            of_it = "" if limit is None else f"{value / limit:.0%}"
+            bound = "" if limit is None else f"{limit:g} {unit}"
+            rows.append([what or unit, f"{value:.3g} {unit if what else ''}", bound, of_it])
+        tables.append(table(["what", "measured", "limit", "of it"], rows))
+    if ratios := results.ratios(run):
+        rows = [
+            [ratio.name.removesuffix(", s").removesuffix(", ms"), f"{ratio.ahead:.3g}",
+             "" if ratio.wanted is None else f"{ratio.wanted:.3g}",
+             "" if ratio.holds else "**missed**"]
+            for ratio in ratios
+        ]  # fmt: skip
+        tables.append(table(["beside a peer", "times ahead", "limit", ""], rows))
+    return "\n".join(tables) + _where(run)
 
 
 def _fleets() -> str:
@@ -111,8 +127,19 @@ def _where(run: dict[str, Any]) -> str:
             f"{machine['memory_gib']:.0f} GiB, Python {machine['python']}.\n")  # fmt: skip
 
 
+MEASURED = (
+    "main-job",
+    "registry",
+    "analysis",
+    "tables",
+    "tuning",
+    "loop",
+    "serving",
+    "edge",
+    "whole",
+)
 TABLES: dict[str, Callable[[], str]] = {
-    "main-job": _main_job,
+    **{name: partial(_measured, name) for name in MEASURED},
     "scale-fleets": _fleets,
     "scale-following": _following,
     "scale-logs": _logs,
