@@ -71,8 +71,11 @@ def compare_rows(
 def _comparison(
     m: Measure, rows: int, ours: float, theirs: float, our_draws: Vector, their_draws: Vector
 ) -> Comparison:
-    gain = float(_gains(m, np.array(ours), np.array(theirs)))
-    gains = _gains(m, our_draws, their_draws)
+    # Shares of the other's error on the rows themselves: on some resamples a small error is next to
+    # nothing, and what is divided by that says nothing.
+    share = (1 if m.higher_is_better else -1) / max(abs(theirs), 1e-12)
+    gain = share * (ours - theirs)
+    gains = share * (our_draws - their_draws)
     low, high = interval(gains)
     known = gains[~np.isnan(gains)]
     error = float(known.std(ddof=1)) if len(known) > 1 else float("nan")
@@ -80,11 +83,6 @@ def _comparison(
         metric=m.name, rows=rows, ours=ours, theirs=theirs, gain=gain, low=low, high=high,
         error=error, p_value=2 * chance(abs(gain), error),
     )  # fmt: skip
-
-
-def _gains(m: Measure, ours: Vector, theirs: Vector) -> Vector:
-    sign = 1 if m.higher_is_better else -1
-    return sign * (ours - theirs) / np.maximum(np.abs(theirs), 1e-12)
 
 
 def chance(gain: float, error: float) -> float:

@@ -10,7 +10,7 @@ from treadle.spec import Analysis
 
 UNDECIDED = Decision(passed=False, reasons=[])
 DOUBT = 0.05
-_NOTHING = "always giving the training part's average"
+_NOTHING = "always giving the same answer"
 
 
 def decide(found: Evaluation, options: Analysis, rival: Against | None) -> Decision:

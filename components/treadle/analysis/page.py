@@ -43,7 +43,7 @@ def _class_shown(seen: Examined) -> str | None:
 
 
 def _metrics(evaluation: Evaluation) -> str:
-    header = ["metric", "this model", "95 % interval", "always the average"]
+    header = ["metric", "this model", "95 % interval", "always the same answer"]
     if evaluation.champion:
         header.append(f"champion (version {evaluation.champion_version})")
     rows = []
