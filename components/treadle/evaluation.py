@@ -174,6 +174,10 @@ class Evaluation(Record):
     champion: list[Metric] = Field(default_factory=list)
     champion_version: int | None = None
     champion_digest: str | None = None
+    champion_learned: int | None = Field(
+        default=0, description="held-out rows that the champion learned from; None: not known"
+    )
+    compared_rows: int = Field(default=0, description="rows on which it was held against that")
     against_nothing: Comparison
     against_champion: Comparison | None = None
     slices: list[Slice]

@@ -138,14 +138,14 @@ def champion_digest(model: str, digest: str) -> str:
     return found.digest if found else ""
 
 
-def champion(model: str, digest: str) -> tuple[int, Bundle] | None:
-    """Return the champion that has ``digest`` (or CURRENT), with its number; None for an empty
+def champion(model: str, digest: str) -> tuple[ModelVersion, Bundle] | None:
+    """Return the champion that has ``digest`` (or CURRENT), with its bundle; None for an empty
     digest."""
     digest = champion_digest(model, digest)
     if not digest:
         return None
-    number = next(v.version for v in registry().versions(model) if v.digest == digest)
-    return number, bundle(digest)
+    found = next(v for v in registry().versions(model) if v.digest == digest)
+    return found, bundle(digest)
 
 
 def made_of(model: str, digest: str) -> Candidate | None:

@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 import pytest
 from serving_fakes import write_bundle
 
 import chromium
-from treadle import report
+from registries import new_version
+from treadle import report, snapshots
+from treadle.adapters.filesystem import DirectoryStore
 from treadle.analysis import calibration, fairness, importances, page, slices
 from treadle.analysis.comparison import chance, compare_rows, holm
-from treadle.analysis.evaluate import evaluate
+from treadle.analysis.evaluate import Rival, evaluate
 from treadle.analysis.examined import Examined, examine
+from treadle.analysis.learned import by_champion
 from treadle.bundle import Bundle
 from treadle.errors import SpecError
 from treadle.evaluation import Evaluation
@@ -64,17 +69,26 @@ def evaluated(bundle: Bundle, tmp_path: Path) -> Evaluate:
     """Evaluates the fake model, which adds up, on a table; ``plus`` is what the champion, if there
     is one, says too much."""
 
-    def run(held_out: pd.DataFrame, plus: float | None = None, **options: Any) -> Evaluation:
+    def run(
+        held_out: pd.DataFrame,
+        plus: float | None = None,
+        learned: Sequence[int] | None = (),
+        **options: Any,
+    ) -> Evaluation:
         champion = None
         if plus is not None:
             place = tmp_path / f"champion-{len(list(tmp_path.iterdir()))}"
-            champion = (3, write_bundle(place, plus))
+            champion = Rival(3, write_bundle(place, plus), marked(learned, len(held_out)))
         seen = examine(bundle, held_out)
         training = table(seed=1)["sum"].to_numpy()
         wanted = Analysis(bootstrap=100, **options)
         return evaluate(bundle, seen, training, wanted, MetricName.AUTO, 0, champion)
 
     return run
+
+
+def marked(rows: Sequence[int] | None, count: int) -> npt.NDArray[np.bool_] | None:
+    return None if rows is None else np.isin(np.arange(count), rows)
 
 
 def seen_binary(
@@ -87,8 +101,9 @@ def seen_binary(
         "visits": scores.astype(np.float32),
     }
     return Examined(
-        BINARY, frame, columns, np.array(happened), np.column_stack([1 - scores, scores])
-    )
+        BINARY, frame, columns, np.array(happened), np.column_stack([1 - scores, scores]),
+        np.arange(len(scores)),
+    )  # fmt: skip
 
 
 # The gate
@@ -153,6 +168,73 @@ def test_the_champion_itself_goes_through(evaluated: Evaluate) -> None:
     found = evaluated(table(), plus=0.0, must_not_lose_on=["colour"])
     assert found.decision.passed
     assert "it is the champion (version 3) itself, to the last bit" in found.decision.reasons
+
+
+def test_rows_that_the_champion_learned_from_do_not_count_for_it(evaluated: Evaluate) -> None:
+    held_out = table()
+    knows = range(len(held_out) // 2)
+    # There the model errs, and the champion doesn't.
+    held_out.loc[held_out.index < len(knows), "sum"] += 0.5
+    favoured = evaluated(held_out, plus=0.5, slices=["colour"])
+    assert not favoured.decision.passed
+    found = evaluated(held_out, plus=0.5, learned=knows, slices=["colour"])
+    assert found.decision.passed
+    assert found.against_champion is not None
+    assert found.against_champion.rows == found.compared_rows == 300
+    assert found.decision.reasons[2] == (
+        "the champion learned from 300 of the 600 held-out rows: it was compared on the other 300 "
+        "alone"
+    )
+    held_against = [place for place in found.slices if place.against is not None]
+    assert held_against
+    assert all(p.against is not None and p.against.rows < p.rows for p in held_against)
+
+
+@pytest.mark.parametrize(
+    ("learned", "words"),
+    [
+        (range(10_000), "too few are left without them: this favours it"),
+        (None, "can't be told: its own are no longer kept, so this may favour it"),
+    ],
+)
+def test_where_the_champion_knows_the_rows_it_is_said_that_it_is_favoured(
+    evaluated: Evaluate, learned: Sequence[int] | None, words: str
+) -> None:
+    found = evaluated(table(), plus=0.5, learned=learned)
+    assert found.decision.reasons[2].endswith(words)
+    assert found.compared_rows == found.rows
+
+
+def split_of(held_out: Snapshot, cutoff: str | None = None) -> Split:
+    by, column = ("time", "day") if cutoff else ("random", None)
+    return Split(by=by, column=column, seed=0, train_rows=1, test_rows=1, tuning_rows=1,
+                 cutoff=cutoff, held_out=held_out.digest)  # fmt: skip
+
+
+def test_what_the_champion_learned_from_is_found_in_its_own_rows(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+
+    def stored(**columns: Sequence[object]) -> Snapshot:
+        return snapshots.publish(pa.table(dict(columns)).to_reader(), "a test", store)
+
+    # Row 3 is there twice: held out once, it isn't known for certain to have been learned from.
+    its = stored(x=[1, 2, 3, 3, None], y=["a", "b", "c", "c", None], gone=[0, 0, 0, 0, 0])
+    its_held_out = stored(x=[3], y=["c"], gone=[0])
+    now = stored(x=[9, 3, 2, None, 2], y=["a", "c", "b", None, "a"], new=[1, 1, 1, 1, 1])
+
+    def learned(then: Split, split: Split, rows: int = 5) -> list[bool] | None:
+        lineage = new_version("m").lineage.model_copy(update={"snapshot": its, "split": then})
+        found = by_champion(lineage, split, rows, store)
+        return None if found is None else found.tolist()
+
+    known = [False, False, True, True, False]
+    assert learned(split_of(its_held_out), split_of(now)) == known
+    assert learned(split_of(its_held_out), split_of(its_held_out), 1) == [False]
+    may, june = "2013-05-01T00:00:00Z", "2013-06-01T00:00:00Z"
+    assert learned(split_of(its_held_out, may), split_of(now, june)) == [False] * 5
+    assert learned(split_of(its_held_out, june), split_of(now, may)) == known
+    store.delete(its.data_key)
+    assert learned(split_of(its_held_out), split_of(now)) is None
 
 
 def test_pairing_sees_what_two_intervals_apart_do_not() -> None:

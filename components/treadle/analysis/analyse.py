@@ -7,12 +7,13 @@ import pandas as pd
 
 from treadle import prepared
 from treadle.analysis import page
-from treadle.analysis.evaluate import evaluate
+from treadle.analysis.evaluate import Rival, evaluate
 from treadle.analysis.examined import examine
+from treadle.analysis.learned import by_champion
 from treadle.bundle import Bundle
 from treadle.evaluation import Evaluation
 from treadle.ports import ObjectStore
-from treadle.records import Parity, Split, Training
+from treadle.records import ModelVersion, Parity, Split, Training
 from treadle.spec import Analysis
 
 
@@ -24,7 +25,7 @@ def run(
     options: str,
     metric: str,
     seed: int,
-    champion: tuple[int, Bundle] | None,
+    champion: tuple[ModelVersion, Bundle] | None,
     store: ObjectStore,
     out: Path,
     cores: int,
@@ -34,6 +35,11 @@ def run(
     split = Split.read(prepared_directory / prepared.SPLIT)
     held_out = pd.read_parquet(store.local(f"snapshots/{split.held_out}/data.parquet"))
     seen = examine(bundle, held_out)
+    rival = None
+    if champion is not None:
+        version, champion_bundle = champion
+        learned = by_champion(version.lineage, split, len(held_out), store)
+        rival = Rival(version.version, champion_bundle, learned)
     found = evaluate(
         bundle,
         seen,
@@ -41,7 +47,7 @@ def run(
         Analysis.model_validate_json(options),
         metric,
         seed,
-        champion,
+        rival,
     )
     training, parity = Training.read(training_path), Parity.read(parity_path)
     html = page.render(found, seen, training, parity, split)

@@ -20,12 +20,15 @@ MODEL = "model"
 @dataclass(frozen=True)
 class Against:
     """The champion: its version, what it says to the same rows, how the model compares; ``same``
-    where it is the very model."""
+    where it is the very model. Compared are the rows that are ``fair``; ``learned`` is from how
+    many the champion learned, None where that can't be told."""
 
     version: int
     output: Output
     whole: Comparison
     same: bool
+    fair: Vector
+    learned: int | None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,10 @@
 """Put together all that analysis looks at: the very graph that will be served, on rows that
 training never saw."""
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 
 from treadle import metrics
 from treadle.analysis import (
@@ -14,15 +17,26 @@ from treadle.analysis import (
     residuals,
     slices,
 )
-from treadle.analysis.comparison import Against, compare
+from treadle.analysis.comparison import Against, Compared, compare, compare_rows
 from treadle.analysis.examined import Examined, examine
 from treadle.answers import Output
 from treadle.bundle import Bundle
 from treadle.errors import SpecError
 from treadle.evaluation import Evaluation
+from treadle.metrics import Measure
 from treadle.records import Signature, Task
 from treadle.resampling import Vector
 from treadle.spec import Analysis
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The champion: its version, its bundle, and the held-out rows that it learned from (a mask;
+    None where that can't be told)."""
+
+    version: int
+    bundle: Bundle
+    learned: npt.NDArray[np.bool_] | None
 
 
 def evaluate(
@@ -32,7 +46,7 @@ def evaluate(
     options: Analysis,
     metric: str,
     seed: int,
-    champion: tuple[int, Bundle] | None,
+    champion: Rival | None,
 ) -> Evaluation:
     """Return all that was found, and what the gate says to it."""
     task = seen.signature.task
@@ -44,12 +58,11 @@ def evaluate(
         "baseline": trivial_output(training_answers, len(seen), seen.signature, primary.name)
     }
     if champion is not None:
-        outputs["champion"] = examine(champion[1], seen.frame).output
+        outputs["champion"] = examine(champion.bundle, seen.frame).output
     found = compare(seen, wanted, outputs, options.bootstrap, seed)
     rival = None
     if champion is not None:
-        same = champion[1].digest == bundle.digest
-        rival = Against(champion[0], outputs["champion"], found.comparisons["champion"], same)
+        rival = _against(champion, seen, bundle, primary, outputs["champion"], found, options, seed)
     ranked = importances.permuted(bundle, seen, primary, seed)
     given = slices.of_spec(seen, primary, options, seed, rival)
     binary = task is Task.BINARY
@@ -60,9 +73,11 @@ def evaluate(
         baseline=found.metrics["baseline"],
         champion=found.metrics.get("champion", []),
         champion_version=rival.version if rival else None,
-        champion_digest=champion[1].digest if champion else None,
+        champion_digest=champion.bundle.digest if champion else None,
+        champion_learned=rival.learned if rival else 0,
+        compared_rows=int(rival.fair.sum()) if rival else 0,
         against_nothing=found.comparisons["baseline"],
-        against_champion=found.comparisons.get("champion"),
+        against_champion=rival.whole if rival else None,
         slices=given,
         search=slices.searched(seen, primary, options, seed, [i.feature for i in ranked]),
         importances=ranked,
@@ -83,6 +98,32 @@ def evaluate(
         decision=gate.UNDECIDED,
     )
     return evaluation.model_copy(update={"decision": gate.decide(evaluation, options, rival)})
+
+
+def _against(
+    champion: Rival,
+    seen: Examined,
+    bundle: Bundle,
+    primary: Measure,
+    output: Output,
+    found: Compared,
+    options: Analysis,
+    seed: int,
+) -> Against:
+    """Compare on the rows that the champion didn't learn from, where enough are left."""
+    everywhere = np.ones(len(seen), dtype=bool)
+    same = champion.bundle.digest == bundle.digest
+    whole = found.comparisons["champion"]
+    if champion.learned is None:
+        return Against(champion.version, output, whole, same, everywhere, None)
+    fair = ~champion.learned[seen.numbers]
+    learned = len(seen) - int(fair.sum())
+    if same or not learned or len(seen) - learned < slices.MIN_SLICE_ROWS:
+        return Against(champion.version, output, whole, same, everywhere, learned)
+    whole = compare_rows(
+        primary, seen.answers[fair], seen.output[fair], output[fair], options.bootstrap, seed
+    )
+    return Against(champion.version, output, whole, same, fair, learned)
 
 
 def trivial_output(training: Vector, rows: int, signature: Signature, metric: str) -> Output:

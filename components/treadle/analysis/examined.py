@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from treadle import prepared
@@ -17,13 +18,15 @@ from treadle.signature import arrays, encode_frame
 
 @dataclass(frozen=True)
 class Examined:
-    """Held-out rows as they came and encoded, with the model's output beside the answers."""
+    """Held-out rows as they came and encoded, with the model's output beside the answers.
+    ``numbers`` are theirs among all held-out rows: some may be left out."""
 
     signature: Signature
     frame: pd.DataFrame
     columns: dict[str, Column]
     answers: Vector
     output: Output
+    numbers: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -46,4 +49,4 @@ def examine(bundle: Bundle, held_out: pd.DataFrame) -> Examined:
     frame = held_out[known].reset_index(drop=True)
     columns = arrays(encode_frame(frame, bundle.signature))
     output = bundle.model.output(columns)
-    return Examined(bundle.signature, frame, columns, answers[known], output)
+    return Examined(bundle.signature, frame, columns, answers[known], output, np.flatnonzero(known))

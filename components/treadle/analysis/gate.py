@@ -27,7 +27,7 @@ def decide(found: Evaluation, options: Analysis, rival: Against | None) -> Decis
         reasons.append(f"it is the champion (version {rival.version}) itself, to the last bit")
     else:
         said, lost = _against_champion(rival, found.slices, options)
-        reasons.append(said)
+        reasons += [said, *_fairness(found)]
         against = [*lost, *against]
     return Decision(passed=not against, reasons=[*reasons, *against])
 
@@ -50,13 +50,30 @@ def _against_champion(
         assert comparison is not None
         lost.append(
             f"where {place.column} is {place.value}, {comparison.metric} is "
-            f"{-comparison.gain:.1%} worse than the champion's on {place.rows:,} rows "
+            f"{-comparison.gain:.1%} worse than the champion's on {comparison.rows:,} rows "
             f"(p = {p_value:.2g}, adjusted for the number of slices; analysis.must_not_lose_on): "
             "the champion stays"
         )
     if len(worse) > 5:
         lost.append(f"... and on {len(worse) - 5} more slices")
     return said, lost
+
+
+def _fairness(found: Evaluation) -> list[str]:
+    """Say so where the champion knows some of the rows already."""
+    if found.champion_learned is None:
+        return [
+            "whether the champion learned from some of these rows can't be told: its own are no "
+            "longer kept, so this may favour it"
+        ]
+    if not found.champion_learned:
+        return []
+    known = (
+        f"the champion learned from {found.champion_learned:,} of the {found.rows:,} held-out rows"
+    )
+    if found.compared_rows < found.rows:
+        return [f"{known}: it was compared on the other {found.compared_rows:,} alone"]
+    return [f"{known}, and too few are left without them: this favours it"]
 
 
 def lost_slices(slices: list[Slice], options: Analysis) -> list[tuple[Slice, float]]:

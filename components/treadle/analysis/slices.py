@@ -71,8 +71,10 @@ def _slice(
         return Slice(column=column, value=value, rows=count, metric=None, why=why, excess=excess)
     against = None
     if rival is not None and not rival.same:
-        theirs = rival.output[rows]
-        against = compare_rows(m, answers, output, theirs, options.bootstrap, seed)
+        fair = rows[rival.fair[rows]]
+        if len(fair) >= MIN_SLICE_ROWS:
+            ours, theirs = seen.output[fair], rival.output[fair]
+            against = compare_rows(m, seen.answers[fair], ours, theirs, options.bootstrap, seed)
     return Slice(
         column=column, value=value, rows=count, metric=found, excess=excess, against=against
     )
