@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
-from treadle import signing
+from treadle import graphs, signing
 from treadle.answers import Output, answers, check_golden
 from treadle.encoding import NULL_CATEGORY, Column, RowEncoder, feeds, untokenised
 from treadle.errors import ModelError
@@ -58,18 +58,8 @@ class Model(Protocol):
 class OnnxModel:
     """The graph, run by onnxruntime."""
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # pybind's own exceptions have no common base that onnxruntime exports.
-        try:
-            self._session = ort.InferenceSession(str(path), options, ["CPUExecutionProvider"])
-        except Exception as error:
-            raise ModelError(f"{path} can't be loaded: {error}") from error
+    def __init__(self, path: Path, threads: int = 1, lean: bool = False) -> None:
+        self._session = graphs.opened(path, str(path), threads, lean)
         # The last output is the one of numbers: see training/onnx_export.py.
         self._wanted = [self._session.get_outputs()[-1].name]
 
@@ -113,12 +103,12 @@ TRUSTED = [
 
 class Bundle:
     """A bundle, opened. ``files`` says where each of its files can be read; ``threads`` is how many
-    a prediction may use."""
+    a prediction may use; ``lean`` is for who keeps many (see ``graphs``)."""
 
-    def __init__(self, files: Mapping[str, Path], threads: int = 1) -> None:
+    def __init__(self, files: Mapping[str, Path], threads: int = 1, lean: bool = False) -> None:
         self.files = dict(files)
         self.signature = Signature.read(self.files[SIGNATURE])
-        self._threads = threads
+        self._threads, self._lean = threads, lean
 
     @classmethod
     def at(cls, directory: Path, threads: int = 1) -> Self:
@@ -134,6 +124,7 @@ class Bundle:
         threads: int = 1,
         *,
         verify_key: "Ed25519PublicKey | None",
+        lean: bool = False,
     ) -> Self:
         """Open a stored bundle. Raises ModelError where it is missing, altered, not whole, or not
         signed with ``verify_key``, if there is one."""
@@ -149,16 +140,16 @@ class Bundle:
             )
         if verify_key is not None:
             _check_signature(digest, files, store, verify_key)
-        return cls(files, threads)
+        return cls(files, threads, lean)
 
     @cached_property
     def model(self) -> Model:
         """The loaded model."""
         if ONNX in self.files:
-            return OnnxModel(self.files[ONNX], self._threads)
+            return OnnxModel(self.files[ONNX], self._threads, self._lean)
         if SEGMENTS in self.files:
             classes = len(self.signature.classes)
-            return SegmentedModel(self.files[SEGMENTS], classes, self._threads)
+            return SegmentedModel(self.files[SEGMENTS], classes, self._threads, self._lean)
         return SkopsModel(self.files[SKOPS], self.signature)
 
     @cached_property

@@ -19,14 +19,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from treadle import graphs
 from treadle.answers import Output
 from treadle.encoding import Column, feeds
 from treadle.errors import ModelError
 from treadle.records import SegmentIndex
 
 INDEX, POOLED, MATRIX = "index.json", "pooled.onnx", "matrix.onnx"
-# A graph takes about half a MiB.
 MOST_LOADED = 512
+# What a lean session takes, and what it takes for each byte of its graph (measured).
+SESSION_BYTES, TIMES_BYTES = 64 * 1024, 1.5
 _THE_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -54,14 +56,14 @@ def keys_of(columns: Any, names: Sequence[str]) -> list[tuple[str, ...]]:
 class SegmentedModel:
     """Answers each row by its segment's model."""
 
-    def __init__(self, path: Path, classes: int, threads: int = 1) -> None:
+    def __init__(self, path: Path, classes: int, threads: int = 1, lean: bool = False) -> None:
         try:
             self._archive = zipfile.ZipFile(path)
             self._index = SegmentIndex.model_validate_json(self._archive.read(INDEX))
         except (OSError, zipfile.BadZipFile, KeyError) as error:
             raise ModelError(f"{path} can't be loaded: {error}") from error
         self._classes = classes
-        self._threads = threads
+        self._threads, self._lean = threads, lean
         self._own = {
             tuple(segment.key): position
             for position, segment in enumerate(self._index.segments)
@@ -71,6 +73,14 @@ class SegmentedModel:
         self._matrix = self._session(MATRIX)
         self._loaded: OrderedDict[int, Any] = OrderedDict()
         self._lock = threading.Lock()
+
+    @property
+    def most_bytes(self) -> int:
+        """What the graphs that are loaded when they are asked for may come to take."""
+        sizes = (each.file_size for each in self._archive.infolist()
+                 if each.filename not in (INDEX, POOLED, MATRIX))  # fmt: skip
+        largest = sorted(sizes, reverse=True)[:MOST_LOADED]
+        return round(sum(SESSION_BYTES + TIMES_BYTES * size for size in largest))
 
     def output(self, columns: Mapping[str, Column]) -> Output:
         """Return the output of each row's model."""
@@ -127,19 +137,9 @@ class SegmentedModel:
         return session
 
     def _session(self, name: str) -> Any:
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self._threads if name in (POOLED, MATRIX) else 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # pybind's own exceptions have no common base that onnxruntime exports.
-        try:
-            return ort.InferenceSession(self._archive.read(name), options, ["CPUExecutionProvider"])
-        except Exception as error:
-            raise ModelError(
-                f"{name} of {self._archive.filename} can't be loaded: {error}"
-            ) from error
+        threads = self._threads if name in (POOLED, MATRIX) else 1
+        where = f"{name} of {self._archive.filename}"
+        return graphs.opened(self._archive.read(name), where, threads, self._lean)
 
     def _run(self, session: Any, inputs: Mapping[str, Any]) -> Output:
         return np.asarray(session.run([session.get_outputs()[-1].name], inputs)[0])

@@ -17,6 +17,8 @@ from treadle.records import How, Nulls, OutOfRange, Recipe, Task, Treatment, Uns
 
 DAY_S = 86_400.0
 YEAR_S = 365.2425 * DAY_S
+# Sines and cosines of times are told in so many steps.
+CIRCLE_STEPS = 2.0**20
 WEEK_S = 7 * DAY_S
 # 1970-01-01 was a Thursday: three days into a week that starts on Monday.
 WEEK_OFFSET_S = 3 * DAY_S
@@ -239,13 +241,12 @@ class TimeParts(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         seconds = np.asarray(X, dtype=np.float64).reshape(-1, 1)
         null = np.isnan(seconds)
         known = np.where(null, 0.0, seconds)
-        turn = 2 * np.pi
         day = _phase(known, DAY_S)
         week = _phase(known + WEEK_OFFSET_S, WEEK_S)
-        parts = [day * 24, week * 7, np.sin(day * turn), np.cos(day * turn)]
+        parts = [day * 24, week * 7, *_circle(day)]
         if self.seasonal:
             year = _phase(known, YEAR_S)
-            parts += [year, np.sin(year * turn), np.cos(year * turn)]
+            parts += [year, *_circle(year)]
         # Computed in float64 and cast last: in float32, two libraries' sines differ in the last
         # bit, and a tree's threshold may lie between.
         zeroed = [np.where(null, 0.0, part).astype(np.float32) for part in parts]
@@ -261,6 +262,14 @@ class TimeParts(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 def _phase(seconds: npt.NDArray[np.float64], period_s: float) -> npt.NDArray[np.float64]:
     turns = seconds / period_s
     return turns - np.floor(turns)
+
+
+def _circle(phase: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
+    """Return sine and cosine in steps of 1 / CIRCLE_STEPS. Two libraries' differ in the last bit,
+    and where they should be 0 that is all there is: at six in the evening one says -1.8e-16 and
+    another -1.9e-16, and a tree's threshold lay between."""
+    turn = phase * (2 * np.pi)
+    return [np.rint(wave(turn) * CIRCLE_STEPS) / CIRCLE_STEPS for wave in (np.sin, np.cos)]
 
 
 class ToFloat32(TransformerMixin, BaseEstimator):  # type: ignore[misc]

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import psutil
-
 from treadle import runtime
 from treadle.bundle import Bundle, key
 from treadle.errors import RegistryError, TreadleError, nearest
 from treadle.ports import ObjectStore, Registry
 from treadle.records import ModelVersion
+from treadle.segments import SegmentedModel
 from treadle_serving.drift import seen_in_training
+from treadle_serving.memory import allocated_bytes
 from treadle_serving.spool import Version
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -34,6 +34,8 @@ WATCH_S = 1.0
 SILENT_S, PROBE_S = 10.0, 5.0
 # A version that couldn't be loaded isn't tried again before.
 RETRY_S = 5.0
+# What comes and goes leaves room between what stays, so that a model takes up more than its own.
+BETWEEN = 1.25
 _log = logging.getLogger("treadle.serving")
 
 
@@ -108,6 +110,9 @@ class Models:
 
     def start(self) -> None:
         """Begin to watch registry and store."""
+        # Read now, and not by the first request for a model, nor counted as that model's memory.
+        import onnxruntime  # noqa: F401
+
         for thread in self._threads:
             thread.start()
 
@@ -270,11 +275,15 @@ class Models:
         version = next((v for v in versions if v.version == number), None)
         if version is None:
             raise self._unknown(name, number)
-        before = _resident_bytes()
-        bundle = Bundle.fetch(version.digest, self._store, verify_key=runtime.verify_key())
+        before = allocated_bytes()
+        bundle = Bundle.fetch(
+            version.digest, self._store, verify_key=runtime.verify_key(), lean=True
+        )
         bundle.prove()
         files = sum(path.stat().st_size for path in bundle.files.values())
-        size_bytes = max(_resident_bytes() - before, files)
+        size_bytes = max(round((allocated_bytes() - before) * BETWEEN), files)
+        if isinstance(bundle.model, SegmentedModel):
+            size_bytes += bundle.model.most_bytes
         _log.info("%s version %d loaded: %.1f MiB, %.0f ms", name, number, size_bytes / 2**20,
                   1000 * (time.perf_counter() - started))  # fmt: skip
         served = Served(version, bundle, size_bytes)
@@ -335,7 +344,3 @@ def _share(alias: str) -> float:
     """Return the share in an alias such as canary-10; 0 for any other alias."""
     percent = alias.removeprefix(CANARY)
     return int(percent) / 100 if alias.startswith(CANARY) and percent.isdecimal() else 0.0
-
-
-def _resident_bytes() -> int:
-    return int(psutil.Process().memory_info().rss)

@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from treadle_serving import memory
 from treadle_serving.front import Front
 
 # A client must have sent its whole request after so long, and have taken its answer.
@@ -136,6 +137,7 @@ class Server(uvicorn.Server):
 
 def run(front: Front, host: str, port: int) -> None:
     """Serve until a signal says to end."""
+    memory.keep_few_pools()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     both = ":" in host and socket.has_dualstack_ipv6()
     with socket.create_server(

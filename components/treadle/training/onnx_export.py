@@ -26,6 +26,7 @@ from sklearn.pipeline import Pipeline
 from treadle.encoding import NULL_CATEGORY
 from treadle.records import Kind, Signature
 from treadle.transformers import (
+    CIRCLE_STEPS,
     DAY_S,
     WEEK_OFFSET_S,
     WEEK_S,
@@ -263,7 +264,9 @@ class _Graph:
 
     def _circle(self, phase: str) -> list[str]:
         turn = self.add("Mul", [phase, self.double(2 * np.pi)])
-        return [self.add("Sin", [turn]), self.add("Cos", [turn])]
+        steps = self.double(CIRCLE_STEPS)
+        waves = [self.add("Mul", [self.add(wave, [turn]), steps]) for wave in ("Sin", "Cos")]
+        return [self.add("Div", [self.add("Round", [wave]), steps]) for wave in waves]
 
 
 def _terms(step: Terms) -> dict[str, Any]:
