@@ -19,6 +19,12 @@ _FAULTS = {400: "the request can't be read", 401: "the key is missing or wrong",
            413: "the body is too large", 415: "the body is of a type that isn't taken",
            422: "values that don't fit the model, by row and column",
            503: "the model can't be loaded, or too much is under way"}  # fmt: skip
+_HEADERS = {
+    "X-Request-Id": {"description": "the client's own, or a new one; the log has it too",
+                     "schema": _TEXT},
+    "X-Ignored-Values": {"description": "values in columns that the model knows and doesn't use: "
+                         "column=3, other=1", "schema": _TEXT},
+}  # fmt: skip
 
 
 def document(body_mib: int) -> dict[str, Any]:
@@ -34,9 +40,13 @@ def document(body_mib: int) -> dict[str, Any]:
         "paths": _paths(),
         "components": {
             "schemas": _schemas(),
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "headers": _HEADERS,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
         },
-        "security": [{}, {"key": []}],
+        "security": [{}, {"bearer": []}, {"header": []}],
     }
 
 
@@ -45,11 +55,19 @@ def _paths() -> dict[str, Any]:
         "/v1/models": {"get": _get("List the models", "Models")},
         "/v1/models/{name}/labels": {"parameters": [_NAME], "post": _label()},
         "/livez": {"get": _get("Whether the process answers", "Anything", faults=())},
+        "/healthz": {"get": _get("As /livez", "Anything", faults=())},
         "/readyz": {"get": _ready("Whether requests can be answered, and what is wrong")},
         "/v2": {"get": _get("The server, in the Open Inference Protocol", "Anything")},
         "/v2/health/live": {"get": _get("As /livez", "Anything", faults=())},
         "/v2/health/ready": {"get": _ready("As /readyz")},
-    }
+        "/metrics": {"get": _page("What Prometheus reads", "text/plain")},
+        "/docs.json": {"get": _get("This description", "Anything", faults=())},
+        "/docs": {"get": _page("This description, for people")},
+        "/": {"get": _page("The models, for people, with a form to try each")},
+        "/monitor": {"get": _page("How every model does at work", faults=(401, 404, 503))},
+        "/monitor/{name}": {"parameters": [_NAME], "get": _page("How a model does at work",
+                                                                faults=(401, 404, 503))},
+    }  # fmt: skip
     for suffix, parameters in (("", [_NAME]), ("/versions/{version}", [_NAME, _VERSION])):
         of_model = (401, 404, 503)
         v1, v2 = f"/v1/models/{{name}}{suffix}", f"/v2/models/{{name}}{suffix}"
@@ -68,6 +86,10 @@ def _get(summary: str, answer: str, faults: tuple[int, ...] = (401,)) -> dict[st
     return {"summary": summary, "responses": _responses(_json(answer), faults)}
 
 
+def _page(summary: str, kind: str = "text/html", faults: tuple[int, ...] = ()) -> dict[str, Any]:
+    return {"summary": summary, "responses": _responses({kind: {"schema": _TEXT}}, faults)}
+
+
 def _ready(summary: str) -> dict[str, Any]:
     found = _get(summary, "State", faults=())
     found["responses"]["503"] = {"description": "nothing can be answered",
@@ -83,10 +105,12 @@ def _predict() -> dict[str, Any]:
         "application/vnd.apache.arrow.stream": {},
     }
     answer = {**_json("Predictions"), **{kind: content[kind] for kind in list(content)[1:]}}
+    responses = _responses(answer, tuple(_FAULTS))
+    responses["200"]["headers"] |= _headers("X-Ignored-Values")
     return {
         "summary": "Predict rows; a table is answered with a table, or as Accept says",
         "requestBody": {"required": True, "content": content},
-        "responses": _responses(answer, tuple(_FAULTS)),
+        "responses": responses,
     }
 
 
@@ -114,7 +138,13 @@ def _responses(content: dict[str, Any], faults: tuple[int, ...]) -> dict[str, An
     found: dict[str, Any] = {"200": {"description": "the answer", "content": content}}
     for status in faults:
         found[str(status)] = {"description": _FAULTS[status], "content": _json("Fault")}
+    for response in found.values():
+        response["headers"] = _headers("X-Request-Id")
     return found
+
+
+def _headers(*names: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _schemas() -> dict[str, Any]:

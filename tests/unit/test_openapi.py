@@ -9,8 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from serving_fakes import Running
+from starlette.routing import Route
 
 from treadle_serving import openapi
+from treadle_serving.routes import application
 
 OPERATIONS = [
     (path, method)
@@ -30,6 +32,12 @@ def interface(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         patched.setitem(openapi._VERSION, "schema", {"enum": [1]})
         yield schemathesis.openapi.from_asgi("/docs.json", server.app)
     server.app.models.stop()
+
+
+def test_every_path_that_is_answered_is_described(interface: Any) -> None:
+    described = {path.replace("{version}", "{version:int}") for path, _ in OPERATIONS}
+    routes = application(interface.app).routes
+    assert {route.path for route in routes if isinstance(route, Route)} == described
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
