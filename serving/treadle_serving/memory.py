@@ -46,3 +46,10 @@ def keep_few_pools() -> None:
     libc = _glibc()
     if libc is not None:
         libc.mallopt(_M_ARENA_MAX, _MOST_POOLS)
+
+
+def give_back() -> None:
+    """Return freed memory to the system. Takes milliseconds, which others' allocations may wait."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)

@@ -22,7 +22,7 @@ from treadle.ports import ObjectStore, Registry
 from treadle.records import ModelVersion
 from treadle.segments import SegmentedModel
 from treadle_serving.drift import seen_in_training
-from treadle_serving.memory import allocated_bytes
+from treadle_serving.memory import allocated_bytes, give_back
 from treadle_serving.spool import Version
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -102,6 +102,7 @@ class Models:
         self._heard: float | None = None
         self.registry_fault: str | None = "it hasn't been asked yet"
         self.store_fault: str | None = None
+        self._has_let_go = False
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._every, args=(each, period_s), daemon=True)
@@ -182,6 +183,9 @@ class Models:
 
     def refresh(self) -> None:
         """Ask the registry where every alias points, and follow the promotions and rollbacks."""
+        if self._has_let_go:
+            self._has_let_go = False
+            give_back()
         try:
             self._aliases = self._registry.aliases()
         except TreadleError as error:
@@ -301,6 +305,7 @@ class Models:
                     return
                 excess -= served.size_bytes
                 del self._loaded[key_]
+                self._has_let_go = True
                 # What waits for it holds it, and it that: its memory would go late.
                 served.batches.clear()
                 if self._champions.get(key_[0]) is served:

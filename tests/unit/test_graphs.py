@@ -68,5 +68,5 @@ def test_what_segments_may_take_is_not_less_than_what_they_take(tmp_path: Path) 
 
 @pytest.mark.parametrize("lean", [False, True])
 def test_what_is_no_graph_is_said(lean: bool) -> None:
-    with pytest.raises(ModelError, match="the model can't be loaded: .*"):
+    with pytest.raises(ModelError, match="the model can't be loaded: "):
         graphs.opened(b"no graph", "the model", lean=lean)
