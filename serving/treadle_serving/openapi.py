@@ -168,7 +168,8 @@ def _schemas() -> dict[str, Any]:
     label = _object(
         {"id": {**_TEXT, "minLength": 1, "maxLength": 200},
          "label": {**_VALUE, "description": "null: not known yet"},
-         "at": {**_TEXT, "format": "date-time", "description": "when it became known"}},
+         "at": {"type": ["string", "null"], "format": "date-time",
+                "description": "when it became known; null: now"}},
         ["id", "label"],
     )  # fmt: skip
     counts = ["labels", "not_yet_known", "unknown_class", "from_future"]
