@@ -7,6 +7,7 @@ takes the graph through onnxruntime's own format, from which nothing is kept twi
 MiB to malloc; it costs as much time again as opening does, and answers stay the same to the bit.
 """
 
+import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 _PROVIDERS = ["CPUExecutionProvider"]
+_log = logging.getLogger("treadle.graphs")
 
 
 def opened(
@@ -26,9 +28,13 @@ def opened(
     import onnxruntime as ort
 
     # pybind's own exceptions have no common base that onnxruntime exports.
-    try:
-        if lean:
+    if lean:
+        try:
             return _lean(graph, threads)
+        except Exception as error:
+            # No room for the file, say: then it is opened as it comes, or fails there too.
+            _log.warning("%s takes more memory than it has to: %s", name, error)
+    try:
         return ort.InferenceSession(_given(graph), _options(threads), _PROVIDERS)
     except Exception as error:
         raise ModelError(f"{name} can't be loaded: {error}") from error

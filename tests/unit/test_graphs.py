@@ -1,5 +1,6 @@
 """How much memory an opened graph takes, and that the server knows."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,15 @@ def test_what_segments_may_take_is_not_less_than_what_they_take(tmp_path: Path) 
     segments.write(tmp_path / "segments.zip", index, content)
     model = segments.SegmentedModel(tmp_path / "segments.zip", 0, lean=True)
     assert 1 <= model.most_bytes / (5 * taken(graph, lean=True)) < 3
+
+
+def test_where_no_file_can_be_written_a_graph_is_opened_as_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    session = graphs.opened(trees(), "the model", lean=True)
+    assert session.run(None, {"X": np.zeros((2, 1), dtype=np.float32)})[0].shape == (2, 1)
+    assert "the model takes more memory than it has to" in caplog.text
 
 
 @pytest.mark.parametrize("lean", [False, True])
