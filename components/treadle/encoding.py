@@ -9,7 +9,8 @@ The edge runtime carries this very file: it needs numpy and the standard library
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from operator import itemgetter
@@ -158,6 +159,12 @@ def within_float32(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     if beyond.any():
         found[beyond] = np.nan
     return found
+
+
+def ignored_values(rows: Iterable[Row], ignored: Sequence[str]) -> dict[str, int]:
+    """Count the values in the columns that a signature names as ``ignored``, as those that were
+    null in every training row: the model doesn't use them."""
+    return dict(Counter(name for row in rows for name in ignored if row.get(name) is not None))
 
 
 def feeds(columns: Mapping[str, Column]) -> dict[str, Column]:

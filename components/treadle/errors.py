@@ -83,6 +83,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """Return a count with its noun: ``1 row``, ``1,200 rows``; ``many`` where no s makes it."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 _OS_WORDS = {
     errno.ENOSPC: "the disk is full: free some space, or {way_out}",
     errno.EDQUOT: "the disk quota is used up: free some space, or {way_out}",

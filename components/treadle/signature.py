@@ -4,8 +4,7 @@ server and batch scoring all go through. What a single value becomes is in ``enc
 Serving never imports pandas for rows: frames do, when they come.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,15 +52,9 @@ def encode_rows(rows: Sequence[Mapping[str, object]], encoder: RowEncoder) -> di
     return columns
 
 
-def ignored_values(rows: Iterable[Mapping[str, object]], signature: Signature) -> dict[str, int]:
-    """Count the values in columns that the signature knows and the model doesn't use, as those
-    that were null in every training row."""
-    ignored = signature.ignored
-    return dict(Counter(name for row in rows for name in ignored if row.get(name) is not None))
-
-
 def ignored_columns(rows: "pa.Table | pa.RecordBatch", signature: Signature) -> dict[str, int]:
-    """Count those values in a table."""
+    """Count a table's values in the columns that the model doesn't use (encoding.ignored_values
+    does so for rows)."""
     there = [name for name in signature.ignored if name in rows.schema.names]
     counts = {name: rows.num_rows - rows.column(name).null_count for name in there}
     return {name: count for name, count in counts.items() if count}

@@ -9,11 +9,12 @@ from tempfile import TemporaryDirectory, gettempdir
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from treadle.digest import ContentDigest
-from treadle.errors import DataError, StoreError, TreadleError, from_os_error
+from treadle.errors import DataError, StoreError, TreadleError, counted, from_os_error
 from treadle.ports import ObjectStore
 from treadle.records import Column, Snapshot
 
@@ -34,7 +35,7 @@ def publish(
     """
     schema, repairs = _storable(reader.schema)
     digest = ContentDigest(schema)
-    rows = 0
+    rows, infinite = 0, dict[str, int]()
     with TemporaryDirectory(prefix="treadle-") as scratch:
         path = Path(scratch) / "data.parquet"
         try:
@@ -42,6 +43,7 @@ def publish(
             with _writer(path, schema) as writer, ThreadPoolExecutor(2) as beside:
                 under_way: list[Future[None]] = []
                 for batch in _cast(reader, schema, source):
+                    _find_infinite(batch, rows, infinite)
                     rows += batch.num_rows
                     _finish(under_way)
                     under_way = [
@@ -54,7 +56,8 @@ def publish(
             raise
         if rows == 0:
             raise DataError(
-                f"{source} has {len(schema)} columns but no rows: there is nothing to learn"
+                f"{source} has {counted(len(schema), 'column')} but no rows: there is nothing to "
+                "learn"
             )
         snapshot = Snapshot(
             digest=digest.hexdigest(),
@@ -64,7 +67,7 @@ def publish(
             ],
             size_bytes=path.stat().st_size,
             source=source,
-            notes=[*notes, *repairs],
+            notes=[*notes, *repairs, *([] if parts else _infinite_notes(infinite))],
             parts=list(parts),
         )
         # The manifest comes last: a snapshot whose manifest is there is whole.
@@ -72,6 +75,24 @@ def publish(
             store.put_file(snapshot.data_key, path)
             store.put_bytes(_manifest_key(snapshot.digest), snapshot.model_dump_json().encode())
     return snapshot
+
+
+def _find_infinite(batch: pa.RecordBatch, begin: int, found: dict[str, int]) -> None:
+    """Remember in which row a column has its first infinite number."""
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        if pa.types.is_floating(field.type) and field.name not in found:
+            place = pc.index(pc.is_inf(column), True).as_py()
+            if place >= 0:
+                found[field.name] = begin + place + 1
+
+
+def _infinite_notes(found: dict[str, int]) -> list[str]:
+    """Say where numbers are that no model can take: written so, or too large (1e400)."""
+    return [
+        f"column {name!r} has infinite numbers, or such as are too large, from row {row:,} on: to "
+        "a model they are null"
+        for name, row in found.items()
+    ]
 
 
 def _finish(under_way: Iterable[Future[None]]) -> None:

@@ -21,6 +21,7 @@ from treadle.errors import (
     SpecError,
     TreadleError,
     check_output,
+    counted,
     from_os_error,
     output_fault,
 )
@@ -515,13 +516,14 @@ def predict(
     if as_json:
         print(json.dumps(summary, ensure_ascii=False))
     elif out is not None:
-        print(f"wrote {summary['rows']:,} predictions of {name} "
+        print(f"wrote {counted(summary['rows'], 'prediction')} of {name} "
               f"version {summary['version']} to {out}")  # fmt: skip
         if summary["rejected"]:
-            print(f"set {summary['rejected']:,} rows that don't fit aside, with the reasons, in "
+            print(f"set aside {counted(summary['rejected'], 'row')}, with the reasons, in "
                   f"{summary['rejects']}", file=sys.stderr)  # fmt: skip
     for column, count in summary["ignored"].items():
-        print(f"ignored {count:,} values of {column}: {name} has seen none there", file=sys.stderr)
+        values = counted(count, "value")
+        print(f"ignored {values} of {column}: {name} has seen none there", file=sys.stderr)
 
 
 @app.command()

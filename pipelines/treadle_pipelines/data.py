@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from treadle import datasets, drift, runtime, snapshots
-from treadle.errors import SpecError
+from treadle.errors import SpecError, counted
 from treadle.kinds import kinds_of
 from treadle.profile import profile
 from treadle.records import ColumnDrift, DatasetVersion, Snapshot
@@ -69,7 +69,7 @@ def of_dataset(name: str, as_json: bool) -> str:
     newest = snapshots.load(versions[-1].digest, store)
     lines = [aligned(rows), "", f"version {len(versions)} comes from {newest.source}"]
     parts = [snapshots.load(digest, store) for digest in versions[-1].snapshots]
-    lines += [f"  snapshot {part.digest}  {part.rows:,} rows" for part in parts]
+    lines += [f"  snapshot {part.digest}  {counted(part.rows, 'row')}" for part in parts]
     lines += [f"  {note}" for note in newest.notes]
     lines += ["", aligned([["COLUMN", "TYPE"], *_typed(newest)])]
     return "\n".join(lines)

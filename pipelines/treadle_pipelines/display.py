@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.status import Status
 
+from treadle.errors import counted
 from treadle_pipelines.local import STAGES, Event
 
 _DOING = {
@@ -112,20 +113,20 @@ def outcome(stage: str, results: dict[str, Any]) -> str:
 
     match stage:
         case "ingest":
-            return f"{get('rows'):,} rows, {get('columns')} columns → snapshot {get('digest')[:12]}"
+            size = f"{counted(get('rows'), 'row')}, {counted(get('columns'), 'column')}"
+            return f"{size} → snapshot {get('digest')[:12]}"
         case "validate":
             words = f"{get('accepted'):,} good rows"
             words += f", {get('quarantined'):,} set aside" if get("quarantined") else ""
             noticed = len(get("findings"))
-            things = "1 thing" if noticed == 1 else f"{noticed} things"
-            return words + (f", {things} noticed" if noticed else "")
+            return words + (f", {counted(noticed, 'thing')} noticed" if noticed else "")
         case "preprocess":
             words = f"{get('train'):,} rows to learn from, {get('test'):,} held out"
             words += f" (from {get('cutoff')[:10]})" if get("cutoff") else ""
             return words + (f", {get('shared'):,} of them in both" if get("shared") else "")
         case "train":
             best = f"{get('metric')} {get('value'):.4g} on the tuning rows"
-            words = f"{get('trials')} trials, best {get('family')} ({best})"
+            words = f"{counted(get('trials'), 'trial')}, best {get('family')} ({best})"
             own = f"{get('own'):,} of {get('segments'):,} segments with a model of their own"
             return f"{words}, {own}" if get("segments") else words
         case "analyse":
@@ -141,6 +142,6 @@ def outcome(stage: str, results: dict[str, Any]) -> str:
         case "deploy":
             return "kept as challenger; the champion stays"
         case "feedback":
-            return f"{get('verdict')}, on {get('rows'):,} rows ({get('window')})"
+            return f"{get('verdict')}, on {counted(get('rows'), 'row')} ({get('window')})"
         case _:
             return ""

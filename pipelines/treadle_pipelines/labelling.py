@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from treadle import labels, runtime
 from treadle.encoding import category
-from treadle.errors import DataError, nearest
+from treadle.errors import DataError, counted, nearest
 from treadle.feedback import log
 from treadle.ingestion import sources
 from treadle.ingestion.rows import consumed
@@ -71,10 +71,10 @@ def _column(names: list[str], wanted: tuple[str, ...], table: str) -> str:
 
 def _told(sent: Delivery) -> list[str]:
     if not sent.is_new:
-        return [f"these {sent.labels:,} labels had come before: nothing was changed"]
-    lines = [f"kept {sent.labels:,} labels"]
+        return [f"{counted(sent.labels, 'label')} had come before: nothing was changed"]
+    lines = [f"kept {counted(sent.labels, 'label')}"]
     if sent.not_yet_known:
-        lines.append(f"  {sent.not_yet_known:,} rows have no label yet")
+        lines.append(f"  {counted(sent.not_yet_known, 'row')} without a label yet")
     if sent.unknown_class:
         lines.append(f"  {sent.unknown_class:,} are of classes that the model doesn't know")
     if sent.from_future:
@@ -84,10 +84,13 @@ def _told(sent: Delivery) -> list[str]:
 
 def _standing(name: str, counts: dict[str, Any]) -> list[str]:
     cut = counts["unreadable_files"]
-    broken = [f"  {cut:,} files of labels can't be read, and were left out: send theirs again"]
+    broken = [f"  left out: {counted(cut, 'file')} of labels that can't be read: send theirs again"]
     if not counts["labels"]:
         return [f"{name} has no labels yet", *(broken if cut else [])]
-    lines = [f"{name} has {counts['labels']:,} labels of {counts['predictions']:,} predictions"]
+    lines = [
+        f"{name} has {counted(counts['labels'], 'label')} of "
+        f"{counted(counts['predictions'], 'prediction')}"
+    ]
     if counts["corrected"]:
         lines.append(f"  {counts['corrected']:,} were corrected: the latest counts")
     if counts["not_joined"]:

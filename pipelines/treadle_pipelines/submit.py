@@ -9,7 +9,14 @@ from typing import Any
 from rich.console import Console
 
 from treadle import runtime
-from treadle.errors import EnvironmentFault, GateRefused, SpecError, StoreError, TreadleError
+from treadle.errors import (
+    EnvironmentFault,
+    GateRefused,
+    SpecError,
+    StoreError,
+    TreadleError,
+    counted,
+)
 from treadle.section import interval_s
 from treadle.spec import Spec
 from treadle.writing import written_aside
@@ -46,8 +53,8 @@ class Options:
             raise SpecError(f"--every {self.every!r} is no interval: write 30m, 6h or 7d")
         if self.cron and len(self.cron.split()) != 5:
             raise SpecError(
-                f"--cron {self.cron!r} has {len(self.cron.split())} fields, cron has five: minute, "
-                "hour, day, month, weekday, as in '0 3 * * 1'"
+                f"--cron {self.cron!r} has {counted(len(self.cron.split()), 'field')}, cron has "
+                "five: minute, hour, day, month, weekday, as in '0 3 * * 1'"
             )
         if not re.fullmatch(r"[1-9]\d*[MGT]i?", self.disk):
             raise SpecError(f"--disk {self.disk!r} is no size: write it as in 5Gi")

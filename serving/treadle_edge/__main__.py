@@ -68,7 +68,7 @@ def predict(device: Device, settings: Settings, given: argparse.Namespace) -> No
         raise DataError(f"there is no file {given.file}") from error
     rows = rows_of(body)
     model = device.opened(settings.key)
-    _print({**model.identity, "predictions": model.predict(rows)})
+    _print(model.answer(rows))
 
 
 def serve(device: Device, settings: Settings, given: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ import onnxruntime as ort
 
 from treadle import signing
 from treadle.answers import answers, check_golden
-from treadle.encoding import Fault, RowEncoder, feeds
+from treadle.encoding import Fault, RowEncoder, feeds, ignored_values
 from treadle.errors import DataError, ModelError
 from treadle_edge import ed25519
 
@@ -35,18 +35,19 @@ class RowErrors(DataError):
 
 @dataclass(frozen=True)
 class Signature:
-    """What is needed of a bundle's signature: ``(name, read as)`` of each feature, and the
-    labels."""
+    """What is needed of a bundle's signature: ``(name, read as)`` of each feature, the labels, and
+    the columns that training knew and found nothing in."""
 
     features: list[tuple[str, str]]
     classes: list[str]
+    ignored: list[str]
 
     @classmethod
     def read(cls, path: Path) -> "Signature":
         """Read signature.json."""
         given = json.loads(path.read_text(encoding="utf-8"))
         features = [(f["name"], f.get("tokens") or f["kind"]) for f in given["features"]]
-        return cls(features, given["classes"])
+        return cls(features, given["classes"], given.get("ignored", []))
 
 
 class Model:
@@ -62,6 +63,14 @@ class Model:
         self._session = _session(directory / ONNX)
         # The last output is the one of numbers.
         self._wanted = [self._session.get_outputs()[-1].name]
+
+    def answer(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Answer rows as a document; ``ignored`` is in it where columns have values in which
+        training found nothing. Raises RowErrors."""
+        predictions = self.predict(rows)
+        ignored = ignored_values(rows, self._signature.ignored)
+        told = {"ignored": ignored} if ignored else {}
+        return {**self.identity, "predictions": predictions, **told}
 
     def predict(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Answer rows; raises RowErrors that names every value that can't be read."""

@@ -89,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
             model = self.server.current.model
             try:
                 rows = self._rows()
-                self._reply(200, {"predictions": model.predict(rows)}, model)
+                self._reply(200, model.answer(rows), model)
             except RowErrors as error:
                 named = [{"row": row, "column": name, "error": why}
                          for row, name, why in error.errors[:100]]  # fmt: skip

@@ -20,9 +20,9 @@ import orjson
 
 from treadle.answers import Output, answers
 from treadle.config import Settings
+from treadle.encoding import ignored_values
 from treadle.explanation import explain
 from treadle.ports import ObjectStore, Registry
-from treadle.signature import ignored_values
 from treadle_serving import requests, routes, shipping, tables
 from treadle_serving.batch import Batch
 from treadle_serving.canary import CanaryGuard
@@ -269,7 +269,7 @@ class App:
         counted.extra_columns += sum(len(row) - wanted for row in rows if len(row) > wanted)
         if not served.version.signature.ignored:
             return {}
-        ignored = ignored_values(rows, served.version.signature)
+        ignored = ignored_values(rows, served.version.signature.ignored)
         counted.ignored.update(ignored)
         return ignored
 

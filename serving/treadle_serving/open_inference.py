@@ -16,6 +16,7 @@ from starlette.responses import Response
 from treadle import __version__
 from treadle.answers import Output
 from treadle.encoding import Column, Fault, encode_values, within_float32
+from treadle.errors import counted
 from treadle.records import Kind, Signature
 from treadle.signature import RowErrors
 from treadle_serving.models import Served
@@ -150,8 +151,8 @@ def _columns(document: dict[str, Any], binary: bytes, signature: Signature) -> d
             given[name] = _unpacked(tensor, binary[offset : offset + size])
             offset += size
         if len(given[name]) != tensor["shape"][0]:
-            raise Refused(f"input {name!r:.60} has {len(given[name])} values for the shape "
-                          f"{tensor['shape']}")  # fmt: skip
+            values = counted(len(given[name]), "value")
+            raise Refused(f"input {name!r:.60} has {values} for the shape {tensor['shape']}")
     counts = {len(values) for values in given.values()}
     if len(counts) != 1 or counts == {0}:
         raise Refused("the inputs must all have the same number of rows, at least one")
@@ -218,7 +219,9 @@ def _unpacked(tensor: dict[str, Any], data: bytes) -> Values:
         return _texts(data)
     kind = np.dtype(_NUMPY[datatype])
     if len(data) % kind.itemsize:
-        raise Refused(f"{len(data)} bytes are no whole number of {datatype} values")
+        raise Refused(
+            f"{counted(len(data), 'byte')} for {datatype}, of which a value takes {kind.itemsize}"
+        )
     return np.frombuffer(data, dtype=kind)
 
 

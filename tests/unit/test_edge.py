@@ -120,9 +120,23 @@ def test_a_device_answers_rows_of_every_kind_as_the_server_does(
     on_device.prove()
     served = Bundle.at(renamed)
     assert on_device.predict(rows) == served.predict_rows(rows)
+    assert "ignored" not in on_device.answer(rows)
     with pytest.raises(RowErrors, match="row 0, size: 'big' is not a number"):
         on_device.predict([{"size": "big"}])
     assert encode_rows(rows[:1], served.encoder)
+
+
+def test_a_device_counts_what_training_knew_and_found_nothing_in(
+    store: DirectoryStore, tmp_path: Path
+) -> None:
+    bundle = sloped(store, tmp_path, 2.0)
+    told = bundle.signature.model_copy(update={"ignored": ["late", "absent"]})
+    told.write(bundle.files["signature.json"])
+    directory = bundle.files["signature.json"].parent
+    found = Model(directory.rename(tmp_path / Bundle.at(directory).digest), None)
+    answered = found.answer([{"x": 1, "late": 3}, {"x": 2, "late": None}, {"x": 3, "late": "x"}])
+    assert answered["ignored"] == {"late": 2}
+    assert [answer["prediction"] for answer in answered["predictions"]] == [2, 4, 6]
 
 
 # Signatures

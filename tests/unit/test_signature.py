@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from treadle.bundle import decode_row
-from treadle.encoding import NULL_CATEGORY, category, tokenised, untokenised
+from treadle.encoding import NULL_CATEGORY, category, ignored_values, tokenised, untokenised
 from treadle.errors import DataError
 from treadle.records import Feature, Kind, Signature, Task, Tokens
-from treadle.signature import RowErrors, encode_frame, frame_of, ignored_values, row_encoder
+from treadle.signature import RowErrors, encode_frame, frame_of, row_encoder
 from treadle.signature import encode_rows as encode_with
 from treadle.sql import as_number, as_read, as_text, connected
 
@@ -182,7 +182,7 @@ def test_frames_and_rows_take_texts_apart_alike(tokens: Tokens) -> None:
 def test_values_of_columns_that_are_known_and_not_used_are_counted() -> None:
     wanted = signature(size=Kind.NUMBER).model_copy(update={"ignored": ["empty", "same"]})
     rows: Rows = [{"size": 1, "empty": 3, "other": 1}, {"empty": None}, {"empty": "x", "same": 0}]
-    assert ignored_values(rows, wanted) == {"empty": 2, "same": 1}
+    assert ignored_values(rows, wanted.ignored) == {"empty": 2, "same": 1}
     assert encode_rows(rows, wanted).keys() == {"size"}
 
 

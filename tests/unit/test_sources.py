@@ -365,6 +365,43 @@ def test_a_fraction_far_down_is_not_rounded(tmp_path: Path, read: Callable[..., 
     assert typed(found) == {"a": "double", "b": "int64"}
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", "id,x\n1,2.5\n2,1e400\n3,-inf\n"),
+        ("t.csv", "id;x\n1;2,5\n2;" + "9" * 400 + "\n3;1\n"),
+        ("t.jsonl", '{"id": 1, "x": 2.5}\n{"id": 2, "x": 1e400}\n{"id": 3, "x": -Infinity}\n'),
+        ("t.json", '[{"id": 1, "x": 2.5}, {"id": 2, "x": 1e400}]'),
+    ],
+)
+def test_numbers_too_large_to_be_held_are_reported_with_their_place(
+    name: str, text: str, tmp_path: Path
+) -> None:
+    snapshot, _ = taken(csv(tmp_path, text, name), tmp_path)
+    words = "column 'x' has infinite numbers, or such as are too large, from row 2 on"
+    assert [note for note in snapshot.notes if note.startswith(words)] == [
+        f"{words}: to a model they are null"
+    ]
+
+
+def test_infinite_numbers_of_a_typed_file_are_reported_wherever_they_stand(tmp_path: Path) -> None:
+    values = [1.0] * 100_000 + [float("inf"), float("nan")]
+    pq.write_table(pa.table({"x": values, "y": range(len(values))}), tmp_path / "t.parquet")
+    snapshot, _ = taken(tmp_path / "t.parquet", tmp_path)
+    assert len(snapshot.notes) == 1 and "from row 100,001 on" in snapshot.notes[0]
+
+
+def test_whole_numbers_of_more_digits_than_any_type_has_are_not_changed(
+    tmp_path: Path, read: Callable[..., pa.Table]
+) -> None:
+    largest, more = "9" * 38, "9" * 39
+    exact = read(csv(tmp_path, f"id,x\n1,{largest}\n2,-{largest}\n"))["x"].to_pylist()
+    assert exact == [Decimal(largest), Decimal(f"-{largest}")]
+    assert read(csv(tmp_path, f"id,x\n1,{more}\n2,3\n"))["x"].to_pylist() == [1e39, 3.0]
+    with pytest.raises(DataError, match=r"row 1, column 'x': .* is not of type integer"):
+        read(csv(tmp_path, f"id,x\n1,{more}\n2,3\n"), types={"x": "integer"})
+
+
 def test_one_decimal_comma_speaks_for_the_whole_table(
     tmp_path: Path, read: Callable[..., pa.Table]
 ) -> None:
@@ -695,6 +732,6 @@ def test_a_title_above_the_table_is_left_out_and_rows_never_are(tmp_path: Path) 
     body = "a,b\n" + "1,x\n2,y\n" * 5
     found, table = taken(csv(tmp_path, "Sales of 2023\n\n" + body), tmp_path)
     assert (table.schema.names, table.num_rows) == (["a", "b"], 10)
-    assert found.notes == ["2 lines before the table are left out"]
+    assert found.notes == ["left out before the table: 2 lines"]
     with pytest.raises(DataError, match=r"line 2 has 3 fields where the first has 2"):
         taken(csv(tmp_path, "a,b\n1,x,surplus\n"), tmp_path)

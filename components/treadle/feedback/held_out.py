@@ -7,7 +7,7 @@ import numpy as np
 
 from treadle import drift, metrics, prepared
 from treadle.bundle import Bundle
-from treadle.errors import DataError, nearest
+from treadle.errors import DataError, counted, nearest
 from treadle.feedback import decision
 from treadle.feedback_spec import Feedback
 from treadle.monitoring import Evidence, Monitoring
@@ -33,7 +33,8 @@ def run(
         count = int(single(connection, "SELECT count(*) FROM data")[0])
         if count < MIN_ROWS:
             raise DataError(
-                f"{count} rows in {window}, fewer than the {MIN_ROWS} that a verdict needs"
+                f"{counted(count, 'row')} in {window}, fewer than the {MIN_ROWS} that a "
+                "verdict needs"
             )
         features = [*bundle.signature.names]
         known = [column for column in bundle.reference.columns if column.name in features]

@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from treadle.errors import DataError, nearest
+from treadle.errors import DataError, counted, nearest
 from treadle.ingestion.rows import BATCH_ROWS, Rows, aligned, with_categories
 from treadle.spec import Table
 from treadle.sql import quoted
@@ -198,7 +198,8 @@ def _number(cell: Any, kinds: set[type]) -> Any:
 def _promoted(schemas: Sequence[pa.Schema], columns: Sequence[str], table: Table) -> pa.Schema:
     if not schemas:
         raise DataError(
-            f"{shown(table.path)} has {len(columns)} columns but no rows: there is nothing to learn"
+            f"{shown(table.path)} has {counted(len(columns), 'column')} but no rows: there is "
+            "nothing to learn"
         )
     fields = []
     for place, name in enumerate(columns):

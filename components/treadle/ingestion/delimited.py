@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from treadle.errors import DataError, nearest
+from treadle.errors import DataError, counted, nearest
 from treadle.ingestion import dialect as dialects
 from treadle.ingestion import text as texts
 from treadle.ingestion.dialect import Dialect
@@ -336,7 +336,7 @@ def _dialect_notes(text: TextFile, dialect: Dialect, table: Table) -> list[str]:
     if not dialect.has_header and table.header is None:
         notes.append("it has no header")
     if dialect.skip > table.skip_rows:
-        notes.append(f"{dialect.skip} lines before the table are left out")
+        notes.append(f"left out before the table: {counted(dialect.skip, 'line')}")
     return notes
 
 
@@ -407,7 +407,7 @@ def _odd_line(text: io.TextIOBase, dialect: Dialect) -> str | None:
         if len(row) != wanted:
             # The names of the columns, if there are any, are known: the last one is where it ends.
             return (
-                f"line {dialect.skip + rows.line_num} has {len(row)} field{'s'[: len(row) != 1]} "
+                f"line {dialect.skip + rows.line_num} has {counted(len(row), 'field')} "
                 f"where the first has {wanted}: mend that line (a value that holds the delimiter "
                 f"{dialect.delimiter!r} needs quotes)"
             )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from treadle.errors import DataError, nearest
+from treadle.errors import DataError, counted, nearest
 from treadle.ingestion.rows import BATCH_ROWS, Partitions, Rows, aligned
 from treadle.snapshots import repaired
 from treadle.spec import Table
@@ -80,7 +80,10 @@ def _sheet(path: Path, table: Table) -> tuple[pa.Table, list[str]]:
     )
     named = table.names or []
     if len(named) > width:
-        raise DataError(f"source.names has {len(named)} names, but {path} has {width} columns")
+        raise DataError(
+            f"source.names has {counted(len(named), 'name')}, but {path} has "
+            f"{counted(width, 'column')}"
+        )
     columns, repairs = repaired([*named, *given[len(named) :]])
     rows = cells[1:] if has_header else cells
     values = zip(*rows, strict=True) if rows else [()] * width

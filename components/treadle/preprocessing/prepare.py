@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from treadle import prepared, snapshots
 from treadle.encoding import category
-from treadle.errors import DataError, nearest
+from treadle.errors import DataError, counted, nearest
 from treadle.ports import ObjectStore
 from treadle.preprocessing.features import choose_features, plan_transformer
 from treadle.preprocessing.split import Parts, part
@@ -192,7 +192,7 @@ def _write_weights(column: "pd.Series[float]", tuning: npt.NDArray[np.bool_], ou
     bad = ~(np.isfinite(weights) & (weights >= 0))
     if bad.any():
         raise DataError(
-            f"training.sample_weight: {int(bad.sum()):,} rows have no weight in "
+            f"training.sample_weight: {counted(int(bad.sum()), 'row')} without a weight in "
             f"{column.name!r}, as {weights[bad][0]:g}: a weight is a number from 0 up"
         )
     if not weights[~tuning].any():

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from treadle.attempt import bounded
+from treadle.errors import counted
 from treadle.metrics import measure
 from treadle.records import Candidate, FittedSegment, SegmentModel
 from treadle.search import RUNGS, UNITS
@@ -99,10 +100,10 @@ def _too_little(shared: Shared, segment: Segment) -> str | None:
         return None
     rows = segment.whole.stop - segment.whole.start
     if rows < shared.min_rows:
-        return f"{rows:,} training rows, fewer than segment_rows ({shared.min_rows:,})"
+        return f"{counted(rows, 'training row')}, fewer than segment_rows ({shared.min_rows:,})"
     tuning = segment.tuning.stop - segment.tuning.start
     if tuning < MIN_TUNING_ROWS or segment.fit.stop - segment.fit.start < MIN_TUNING_ROWS:
-        return f"{tuning:,} of its {rows:,} rows are tuning rows: too few of the one or the other"
+        return f"its tuning rows are {tuning:,} of {rows:,}: too few of the one or the other"
     if shared.objective.classes and len(np.unique(shared.fit_y[segment.fit])) < 2:
         return "its rows are of one class only"
     return None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from treadle import drift
-from treadle.errors import DataError, GateRefused, nearest
+from treadle.errors import DataError, GateRefused, counted, nearest
 from treadle.kinds import kinds_of
 from treadle.ports import ObjectStore
 from treadle.profile import Profiled, profile_and_count
@@ -166,15 +166,15 @@ def _refuse_if_too_few(
         )
     if accepted.rows < options.min_rows:
         raise GateRefused(
-            f"{accepted.rows:,} good rows, fewer than the {options.min_rows:,} that "
+            f"{counted(accepted.rows, 'good row')}, fewer than the {options.min_rows:,} that "
             f"validation.min_rows asks for{': ' + why if why else ''}"
         )
 
 
 def _reasons(quarantined: dict[str, int], most: int = 8) -> str:
-    shown = [f"{words} ({_rows(count)})" for words, count in [*quarantined.items()][:most]]
+    shown = [f"{words} ({counted(count, 'row')})" for words, count in [*quarantined.items()][:most]]
     more = len(quarantined) - len(shown)
-    return "; ".join(shown + ([f"and {more} more reasons"] if more else []))
+    return "; ".join(shown + ([f"and {counted(more, 'more reason')}"] if more else []))
 
 
 def _place(kept: str | None) -> str:
@@ -223,17 +223,13 @@ def _soft(
     for check, rows in failed.items():
         if check.severity is not Severity.SOFT:
             continue
-        words = f"{check.words}: {_rows(rows)} ({_share(rows, snapshot.rows)})"
+        words = f"{check.words}: {counted(rows, 'row')} ({_share(rows, snapshot.rows)})"
         if check.check is Check.NEW_CATEGORY and known:
             words += f", as {', '.join(_new_values(check.column, found, known.schema))}"
         if check.unread:
             words += "; taken for null"
         findings.append(Finding(column=check.column, check=check.check, words=words))
     return findings
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} rows" if count != 1 else "1 row"
 
 
 def _share(rows: int, of: int) -> str:
