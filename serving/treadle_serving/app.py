@@ -21,6 +21,7 @@ import orjson
 from treadle.answers import Output, answers
 from treadle.config import Settings
 from treadle.encoding import ignored_values
+from treadle.errors import counted
 from treadle.explanation import explain
 from treadle.ports import ObjectStore, Registry
 from treadle_serving import requests, routes, shipping, tables
@@ -300,7 +301,8 @@ def rows_of(document: Any) -> tuple[list[dict[str, Any]], list[str] | None]:
     if not isinstance(ids, list) or not all(isinstance(i, str) and 0 < len(i) <= 200 for i in ids):
         raise Refused('"ids" must be a list of texts of up to 200 characters')
     if len(ids) != len(rows):
-        raise Refused(f'"ids" has {len(ids)} entries for {len(rows)} rows: give one a row')
+        entries = counted(len(ids), "entry", "entries")
+        raise Refused(f'"ids" has {entries} for {counted(len(rows), "row")}: give one a row')
     return rows, ids
 
 

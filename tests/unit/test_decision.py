@@ -88,7 +88,7 @@ def step(distance: float, usual: float = 0.05, **told: Any) -> Step:
         ({"estimate": Estimate(metric=auc(0.6), reference=auc(0.8)), "metric": auc(0.8),
           "reference": auc(0.8)}, Verdict.HEALTHY, "not worse"),
         ({"log": LogState(unreadable=["a"], repeated=3)},
-         Verdict.HEALTHY, "1 files of the log or of labels can't"),
+         Verdict.HEALTHY, "1 file of the log or of labels left out"),
     ],
 )  # fmt: skip
 def test_what_is_decided(told: dict[str, Any], verdict: Verdict, words: str) -> None:

@@ -111,7 +111,7 @@ def test_an_answer_is_explained_by_the_difference_to_the_usual(server: Running) 
         (b'{"rows": []}', 400, "at least one row"),
         (b'{"rows": [3]}', 400, "row 0 is a number"),
         (b'{"rows": [{}], "ids": [1]}', 400, "ids"),
-        (b'{"rows": [{}], "ids": []}', 400, "0 entries for 1 rows"),
+        (b'{"rows": [{}], "ids": []}', 400, "0 entries for 1 row:"),
         (b'{"rows": [{"x": NaN}]}', 400, "not JSON"),
         (b'{"rows": [{"x": [1]}]}', 422, "[1] is not a number"),
         (b'{"rows": ' + b"[" * 100_000, 400, "not JSON"),

@@ -660,7 +660,7 @@ def test_a_database_says_why_it_refuses(tmp_path: Path, read: Callable[..., pa.T
         DataError, match=r"refused the query 'SELECT dely FROM flights': no such col"
     ):
         read(address, query="SELECT dely FROM flights")
-    with pytest.raises(DataError, match="has 1 columns but no rows"):
+    with pytest.raises(DataError, match="has 1 column but no rows"):
         read(address, query="flights")
     with pytest.raises(DataError, match=r"nosuch://me@host/db is no database that can be asked"):
         read("nosuch://me:secret@host/db", query="SELECT 1 AS a")

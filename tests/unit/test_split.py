@@ -151,7 +151,7 @@ def test_a_share_off_by_less_or_of_a_small_table_is_let_through() -> None:
         (SplitBy.TIME, [float("nan")] * 10, "the column of the split by time has no time in it"),
         (SplitBy.GROUP, ["one"] * 1200, "leaves 1,200 to learn from and 0 held out"),
         (SplitBy.STRATUM, ["a", "b", "c"], "leaves 3 to learn from and 0 held out"),
-        (SplitBy.RANDOM, ["a"], "a split by random that holds out 20% of 1 rows leaves 0"),
+        (SplitBy.RANDOM, ["a"], "a split by random that holds out 20% of 1 row leaves 0"),
     ],
 )
 def test_a_split_that_can_not_be_made_is_told_in_numbers(

@@ -14,6 +14,7 @@ What is broken goes before what is worse, and what is worse before what has move
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from treadle.errors import counted
 from treadle.feedback_spec import Feedback, LearnFrom
 from treadle.monitoring import Evidence, Monitoring, State, Step, Verdict
 from treadle.records import Metric
@@ -174,12 +175,12 @@ def _asides(seen: Evidence) -> list[str]:
     """What is wrong with the log itself."""
     state = seen.log
     said = [
-        (len(state.unreadable), "files of the log or of labels can't be read and were left out"),
-        (state.repeated, "rows have an id that came before: they count once"),
-        (state.ahead, "rows are from the future: a server's clock is ahead"),
-        (state.unknown_class, "labels are of classes that the model doesn't know"),
+        (len(state.unreadable), "file", "of the log or of labels left out, since unreadable"),
+        (state.repeated, "row", "with an id that came before: counted once"),
+        (state.ahead, "row", "from the future: a server's clock is ahead"),
+        (state.unknown_class, "label", "of classes that the model doesn't know"),
     ]
-    return [f"{count:,} {words}" for count, words in said if count]
+    return [f"{counted(count, thing)} {words}" for count, thing, words in said if count]
 
 
 def storm(looks: Sequence[Monitoring], share: float) -> str | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from treadle.errors import DataError
+from treadle.errors import DataError, counted
 from treadle.spec import SplitBy
 
 Mask = npt.NDArray[np.bool_]
@@ -41,7 +41,7 @@ def part(
     held_out = int(parts.held_out.sum())
     if not 0 < held_out < rows:
         raise DataError(
-            f"a split by {by.value} that holds out {share:.0%} of {rows:,} rows leaves "
+            f"a split by {by.value} that holds out {share:.0%} of {counted(rows, 'row')} leaves "
             f"{rows - held_out:,} to learn from and {held_out:,} held out: choose another split"
         )
     if not share / 2 <= held_out / rows <= 2 * share and rows >= MIN_CHECKED_ROWS:
