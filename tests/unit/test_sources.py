@@ -365,6 +365,32 @@ def test_a_fraction_far_down_is_not_rounded(tmp_path: Path, read: Callable[..., 
     assert typed(found) == {"a": "double", "b": "int64"}
 
 
+@pytest.mark.parametrize("rows", [3, 100_000])
+def test_the_value_that_makes_a_text_of_numbers_is_named(rows: int, tmp_path: Path) -> None:
+    lines = "".join(f"{i},A{i}\n" for i in range(rows))
+    snapshot, table = taken(csv(tmp_path, f"id,code\n{lines}Total,\n"), tmp_path)
+    assert typed(table) == {"id": "string", "code": "string"}
+    assert snapshot.notes == [
+        "column 'id' is text: 'Total' is no number (if it means no value, say so with source.nulls)"
+    ]
+    assert (
+        typed(taken(csv(tmp_path, f"id,code\n{lines}Total,\n"), tmp_path, nulls=["Total", ""])[1])[
+            "id"
+        ]
+        == "int64"
+    )
+
+
+def test_what_a_file_tells_spreadsheets_is_heard(tmp_path: Path) -> None:
+    for mark, line in ((";", "sep=;"), ("\t", "SEP=\t"), ("|", '"sep=|"')):
+        text = f"{line}\r\nid{mark}note\r\n1{mark}a, b\r\n2{mark}c\r\n"
+        snapshot, table = taken(csv(tmp_path, text), tmp_path)
+        assert table.to_pylist() == [{"id": 1, "note": "a, b"}, {"id": 2, "note": "c"}]
+        assert "left out before the table: 1 line" in snapshot.notes
+    with pytest.raises(DataError, match="line 3 has 1 field where the first has 2"):
+        taken(csv(tmp_path, "sep=;\nid;n\n1\n2;3\n"), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -313,10 +313,11 @@ def _files(paths: Sequence[Path], table: Table, scratch: Path) -> tuple[list[_Fi
     files, notes = [], list[str]()
     for path in paths:
         text = texts.found(path, table.encoding)
+        told = dialects.with_told(text, table)
         try:
-            dialect = dialects.find(text, table, scratch)
+            dialect = dialects.find(text, told, scratch)
         except DataError:
-            if words := odd_line(text, table):
+            if words := odd_line(text, told):
                 raise DataError(f"{path}, {words}; source.skip_rows leaves out what comes before a "
                                 "table") from None  # fmt: skip
             raise
@@ -343,6 +344,11 @@ def _dialect_notes(text: TextFile, dialect: Dialect, table: Table) -> list[str]:
 def _notes(name: str, proof: Proof, reading: Reading) -> Iterator[str]:
     """Say how a column is read where a person might have meant something else."""
     if reading == TEXT:
+        if proof.odd is not None:
+            yield (
+                f"column {name!r} is text: {proof.odd!r:.60} is no number (if it means no value, "
+                "say so with source.nulls)"
+            )
         return
     if reading.words:
         yield f"column {name!r} has {reading.words}"

@@ -22,6 +22,8 @@ _DELIMITERS = ",;\t|"
 # What may quote, escape or begin a comment.
 _MARKS = frozenset("\"'\\#")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
+# How spreadsheets are told a delimiter, in a line before the table.
+_TOLD = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 
 
 # Delimiter, quote, escape, lines to skip, whether there is a header, what begins a comment.
@@ -71,6 +73,16 @@ def find(file: TextFile, table: Table, scratch: Path) -> Dialect:
     if found is None or _is_unparted(found, head, table):
         raise cant_tell(file.path)
     return found
+
+
+def with_told(file: TextFile, table: Table) -> Table:
+    """Return what is stated of a table, with the delimiter that its file's first line tells
+    spreadsheets (``sep=;``), where it does and nothing else is stated."""
+    first = next(iter(file.head().splitlines()), "")
+    told = _TOLD.fullmatch(first)
+    if told is None or table.delimiter or table.skip_rows:
+        return table
+    return table.model_copy(update={"delimiter": told[1], "skip_rows": 1})
 
 
 def _is_unparted(found: Dialect, head: str, table: Table) -> bool:

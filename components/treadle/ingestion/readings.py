@@ -109,12 +109,13 @@ class Words:
 @dataclass
 class Proof:
     """Finds a column's reading from all its values, batch by batch. ``is_all``: there is but one
-    batch."""
+    batch. ``odd`` is the value that made a text of what else would be numbers."""
 
     words: Words
     is_all: bool = False
     signs: set[str] = field(default_factory=set)
     has_leading_zeros: bool = False
+    odd: str | None = None
     _left: list[Reading] = field(default_factory=list)
     _has_values: bool = False
     _times: "_Times" = field(default_factory=lambda: _Times())
@@ -134,6 +135,7 @@ class Proof:
         self._has_values = True
         zeros = pc.match_substring_regex(values, "^0[0-9]+$")
         self.has_leading_zeros |= bool(pc.any(zeros).as_py())
+        had = bool(self._left)
         fitting = (reading for reading in self._left if fits(values, reading))
         first = next(fitting, None)
         # Where all there is to see is here, what fits first is enough: but for numbers, whose dot
@@ -142,6 +144,8 @@ class Proof:
         self._left = [] if first is None else [first] if is_clear else [first, *fitting]
         if is_clear:
             return
+        if had and not self._left:
+            self.odd = _odd_one(values)
         self._times.add(values)
 
     def reading(self, has_comma: bool = False) -> Reading:
@@ -175,6 +179,15 @@ class Proof:
         if self._left and not self._left[0].is_native and len(marked) > 1:
             return "the comma in these numbers could be a decimal mark as well as one of thousands"
         return None
+
+
+def _odd_one(values: pa.Array) -> str | None:
+    """Return the first value that is no number, where most are; None where they aren't."""
+    numbers = pc.match_substring_regex(values, "^[+-]?[0-9]*[.,]?[0-9]+$")
+    if pc.mean(numbers).as_py() <= 0.5 or _all(numbers):
+        return None
+    odd: str = values.filter(pc.invert(numbers))[0].as_py()
+    return odd
 
 
 class _Times:
