@@ -143,10 +143,14 @@ def write_bundle(directory: Path, plus: float = 0.0, ignored: Sequence[str] = ()
 
 
 def registered(
-    name: str, bundle: Bundle, store: ObjectStore, registry: MemoryRegistry
+    name: str,
+    bundle: Bundle,
+    store: ObjectStore,
+    registry: MemoryRegistry,
+    digest: str = "s" * 32,
 ) -> ModelVersion:
-    """Store and register a bundle."""
-    snapshot = Snapshot(digest="s" * 32, rows=9, columns=[], size_bytes=9, source="a.csv")
+    """Store and register a bundle, learned from the snapshot of this digest."""
+    snapshot = Snapshot(digest=digest, rows=9, columns=[], size_bytes=9, source="a.csv")
     split = Split(by="random", column=None, seed=0, train_rows=8, test_rows=1, tuning_rows=1,
                   held_out="h" * 32)  # fmt: skip
     lineage = Lineage(run_id="run", snapshot=snapshot, split=split, spec="{}", family="linear",

@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from serving_fakes import MemoryRegistry, registered, write_bundle
 
 from treadle import datasets, runtime
 from treadle.adapters.filesystem import DirectoryStore
@@ -139,6 +140,22 @@ def test_data_lists_datasets_and_versions(listed: DirectoryStore) -> None:
     assert "sales" in data.of_all(False)
     with pytest.raises(DataError, match="there is no dataset 'sale'; did you mean 'sales'"):
         data.of_dataset("sale", as_json=False)
+
+
+def test_data_says_which_model_versions_used_each(
+    listed: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, bundle = MemoryRegistry(), write_bundle(tmp_path / "bundle")
+    for name in ("orders", "orders", "returns"):
+        registered(name, bundle, listed, registry, versions(listed)[-1].digest)
+    monkeypatch.setattr(runtime, "registry", lambda: registry)
+    told = json.loads(data.of_dataset("sales", as_json=True))["versions"]
+    assert [sorted(version["used_by"]) for version in told] == [
+        [],
+        ["orders 1", "orders 2", "returns 1"],
+    ]
+    newest, first = data.of_dataset("sales", as_json=False).splitlines()[1:3]
+    assert "orders 2" in newest and first.endswith("none")
 
 
 def test_an_unreadable_record_is_named(listed: DirectoryStore) -> None:
