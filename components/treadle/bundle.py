@@ -75,7 +75,13 @@ class SkopsModel:
         import skops.io as sio
 
         self._task = signature.task
-        self._pipeline = sio.load(path, trusted=TRUSTED)
+        try:
+            self._pipeline = sio.load(path, trusted=TRUSTED)
+        except ImportError as error:
+            raise ModelError(
+                f"{path} needs {error.name}, which isn't installed here: "
+                "pip install 'treadle[boosting]'"
+            ) from error
 
     def output(self, columns: Mapping[str, Column]) -> Output:
         """Return the model's output."""
@@ -93,6 +99,14 @@ TRUSTED = [
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
     "sklearn.model_selection._split.KFold",
+    # The same may be said of these, of the extra boosting: each reads a model of its own format.
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
+    "lightgbm.sklearn.LGBMRegressor",
+    "xgboost.core.Booster",
+    "xgboost.sklearn.XGBClassifier",
+    "xgboost.sklearn.XGBRegressor",
+    "collections.OrderedDict",
     "treadle.transformers.Categories",
     "treadle.transformers.Numbers",
     "treadle.transformers.Terms",

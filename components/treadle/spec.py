@@ -319,6 +319,8 @@ class Family(StrEnum):
     FOREST = "forest"
     MLP = "mlp"
     NEIGHBOURS = "neighbours"
+    LIGHTGBM = "lightgbm"
+    XGBOOST = "xgboost"
 
 
 # What of each family there is to search; training/search_space.py says where.
@@ -333,7 +335,10 @@ PARAMETERS: dict[Family, tuple[str, ...]] = {
     Family.FOREST: ("max_leaf_nodes", "min_samples_leaf", "max_features"),
     Family.MLP: ("width", "depth", "learning_rate", "regularisation"),
     Family.NEIGHBOURS: ("neighbours",),
+    Family.LIGHTGBM: ("learning_rate", "num_leaves", "min_child_samples", "reg_lambda"),
+    Family.XGBOOST: ("learning_rate", "max_depth", "min_child_weight", "reg_lambda"),
 }
+BOOSTING = (Family.HIST_GRADIENT_BOOSTING, Family.LIGHTGBM, Family.XGBOOST)
 
 
 class Direction(StrEnum):
@@ -391,7 +396,8 @@ class TrainingOptions(Section):
 
     families: Annotated[list[Family], Field(min_length=1)] = Field(
         default=[Family.LINEAR, Family.HIST_GRADIENT_BOOSTING, Family.FOREST],
-        description="linear, hist_gradient_boosting, forest, mlp, neighbours (small tables)",
+        description="linear, hist_gradient_boosting, forest, mlp, neighbours (small tables); with "
+        "the extra `boosting`: lightgbm, xgboost",
     )
     spaces: dict[Family, dict[str, Narrowed]] = Field(
         default_factory=dict,
@@ -492,11 +498,11 @@ class TrainingOptions(Section):
     @model_validator(mode="after")
     def _families_that_can(self) -> Self:
         if self.quantile is not None:
-            _refuse(self.families, (Family.HIST_GRADIENT_BOOSTING,), "quantile")
+            _refuse(self.families, BOOSTING, "quantile")
             if self.metric != MetricName.AUTO:
                 raise ValueError("quantile: its metric is the pinball loss; leave metric out")
         if self.monotonic:
-            _refuse(self.families, (Family.HIST_GRADIENT_BOOSTING, Family.FOREST), "monotonic")
+            _refuse(self.families, (*BOOSTING, Family.FOREST), "monotonic")
         weighing = [family for family in Family if family is not Family.NEIGHBOURS]
         if self.balance_classes:
             _refuse(self.families, weighing, "balance_classes")

@@ -30,6 +30,7 @@ from treadle.errors import HOME_WAY_OUT, EnvironmentFault, TreadleError, from_os
 from treadle.progress import EVENTS_VARIABLE
 from treadle.spec import Spec, Stage
 from treadle.step import INTERRUPTED, LAUNCHER_VARIABLE
+from treadle.training.boosters import check_installed
 from treadle.writing import written_aside
 from treadle_pipelines import processes
 from treadle_pipelines.arguments import feedback_arguments, training_arguments
@@ -81,6 +82,7 @@ def run(spec: Spec, show: Callable[[Event], None]) -> Run:
     """
     from treadle.ingestion.sources import fingerprint
 
+    check_installed(spec.training.families)
     settings = runtime.settings()
     check_home(settings)
     runtime.object_store()  # raises where its settings can't be meant

@@ -55,6 +55,8 @@ PARAMETERS: dict[Family, dict[str, Parameter]] = {
     Family.HIST_GRADIENT_BOOSTING: {"learning_rate": 0.1, "max_leaf_nodes": 15},
     Family.FOREST: {"max_leaf_nodes": 256, "min_samples_leaf": 4, "max_features": 0.5},
     Family.MLP: {"width": 16, "depth": 2, "learning_rate": 1e-3, "regularisation": 1e-4},
+    Family.LIGHTGBM: {"learning_rate": 0.1, "num_leaves": 15},
+    Family.XGBOOST: {"learning_rate": 0.1, "max_depth": 4},
 }
 # Of neighbours that are equally near, as many are in a table of categories, the graph may take
 # others; such a model is served by scikit-learn.

@@ -14,7 +14,7 @@ from treadle.metrics import SCORERS, measure
 from treadle.prepared import TuningData
 from treadle.records import Candidate, How, Recipe, Signature, Task
 from treadle.search import Choice, Range
-from treadle.spec import PARAMETERS, Family, Interval, TrainingOptions
+from treadle.spec import BOOSTING, PARAMETERS, Family, Interval, TrainingOptions
 from treadle.training import candidate, families, train
 from treadle.training.families import Objective
 from treadle.training.search_space import SPACES, space_of
@@ -40,10 +40,11 @@ def test_the_spec_knows_every_parameter_that_there_is_to_search() -> None:
         ({"budget_s": 0}, "greater than 0"),
         ({"trials": 0}, "greater than or equal to 1"),
         ({"monotonic": {"a": "increasing"}}, "monotonic: linear can't do that; name families among "
-         "hist_gradient_boosting, forest"),
+         "hist_gradient_boosting, lightgbm, xgboost, forest"),
         ({"quantile": 0.9}, "quantile: linear can't do that"),
         ({"families": ["neighbours"], "sample_weight": "w"}, "sample_weight: neighbours can't do "
-         "that; name families among linear, hist_gradient_boosting, forest, mlp"),
+         "that; name families among linear, hist_gradient_boosting, forest, mlp, lightgbm, "
+         "xgboost"),
         ({"families": ["neighbours"], "balance_classes": True}, "neighbours can't do that"),
         ({"quantile": 1.0}, "less than 1"),
         ({"quantile": 0.9, "families": ["hist_gradient_boosting"], "metric": "mae"},
@@ -127,16 +128,17 @@ def grown(family: Family, objective: Objective, data: TuningData) -> Any:
     return candidate.grow(objective, data, asked, 3, None, 1)[0]
 
 
-def test_a_quantile_lies_above_its_share_of_the_answers() -> None:
+@pytest.mark.parametrize("family", BOOSTING)
+def test_a_quantile_lies_above_its_share_of_the_answers(family: Family) -> None:
     random = np.random.default_rng(0)
     x = random.uniform(size=2000)
     data = rows(x + random.exponential(size=2000), x)
     objective = Objective(Task.REGRESSION, 0, "pinball_0.9", 0, quantile=0.9)
-    model = grown(Family.HIST_GRADIENT_BOOSTING, objective, data)
+    model = grown(family, objective, data)
     assert np.mean(data.fit_y <= model.predict(data.fit_x)) == pytest.approx(0.9, abs=0.03)
 
 
-@pytest.mark.parametrize("family", [Family.HIST_GRADIENT_BOOSTING, Family.FOREST])
+@pytest.mark.parametrize("family", [*BOOSTING, Family.FOREST])
 def test_a_monotonic_prediction_never_turns(family: Family) -> None:
     random = np.random.default_rng(0)
     x = random.uniform(size=600)

@@ -345,7 +345,7 @@ def test_a_candidate_whose_worker_is_lost_for_good_holds_nobody_up(
     assert halving.trials()[first.candidate.number].fault == "its worker was lost"
 
 
-@pytest.mark.parametrize("family", ["hist_gradient_boosting", "forest"])
+@pytest.mark.parametrize("family", ["hist_gradient_boosting", "forest", "lightgbm", "xgboost"])
 def test_a_candidate_is_the_same_grown_in_steps_or_in_one_go(data: Path, family: str) -> None:
     from treadle.prepared import load_tuning
     from treadle.spec import Family

@@ -19,6 +19,8 @@ _COLOURS = {
     "forest": GREEN,
     "mlp": "#9a5bb5",
     "neighbours": "#b58a2b",
+    "lightgbm": "#2a9d8f",
+    "xgboost": "#c2476b",
 }
 
 

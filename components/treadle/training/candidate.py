@@ -11,7 +11,7 @@ from treadle.prepared import TuningData
 from treadle.records import Candidate
 from treadle.search import UNITS, Grow, Scored
 from treadle.spec import Family
-from treadle.training import families
+from treadle.training import boosters, families
 from treadle.training.families import Objective
 
 
@@ -55,5 +55,5 @@ def predict(estimator: Any, rows: Any, classes: int) -> npt.NDArray[Any]:
         return np.asarray(estimator.predict(rows))
     given = np.asarray(estimator.predict_proba(rows))
     output = np.zeros((len(given), classes), dtype=given.dtype)
-    output[:, estimator.classes_.astype(np.int64)] = given
+    output[:, boosters.classes_of(estimator).astype(np.int64)] = given
     return output

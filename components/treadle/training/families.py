@@ -31,6 +31,7 @@ from threadpoolctl import ThreadpoolController
 from treadle.records import Parameter, Task
 from treadle.search import UNITS
 from treadle.spec import Family
+from treadle.training import boosters
 
 Parameters = dict[str, Parameter]
 Weights = npt.NDArray[np.float64] | None
@@ -125,12 +126,22 @@ def _neighbours(objective: Objective, parameters: Parameters, units: int) -> Any
     return _scaled(kind(n_neighbors=int(parameters["neighbours"]), algorithm="brute"))
 
 
+def _lightgbm(objective: Objective, parameters: Parameters, units: int) -> Any:
+    return boosters.lightgbm(objective, parameters, units * ROUNDS_PER_UNIT)
+
+
+def _xgboost(objective: Objective, parameters: Parameters, units: int) -> Any:
+    return boosters.xgboost(objective, parameters, units * ROUNDS_PER_UNIT)
+
+
 FAMILIES = {
     Family.LINEAR: FamilyPlan(_linear, None),
     Family.HIST_GRADIENT_BOOSTING: FamilyPlan(_boosting, ("max_iter", ROUNDS_PER_UNIT)),
     Family.FOREST: FamilyPlan(_forest, ("n_estimators", TREES_PER_UNIT)),
     Family.MLP: FamilyPlan(_mlp, None),
     Family.NEIGHBOURS: FamilyPlan(_neighbours, None),
+    Family.LIGHTGBM: FamilyPlan(_lightgbm, ("n_estimators", ROUNDS_PER_UNIT)),
+    Family.XGBOOST: FamilyPlan(_xgboost, ("n_estimators", ROUNDS_PER_UNIT)),
 }
 
 
@@ -154,6 +165,11 @@ def grow(
         estimator.n_jobs = threads
     if objective.balanced:
         weights = _balanced(answers, objective.classes, weights)
+    if boosters.is_one(estimator):
+        with cores(threads):
+            rounds = units * ROUNDS_PER_UNIT
+            boosters.grow(estimator, rounds, rows, answers, weights, threads)
+        return estimator
     plan = FAMILIES[Family(family)]
     if plan.grow:
         name, step = plan.grow
@@ -180,15 +196,21 @@ def unshrunk(estimator: Any) -> Any | None:
     1 - (1 - r)^k: of a slow learner little, however good it will be. Divided by that share, answers
     say more of what becomes of it (as Adam corrects its first steps; Kingma and Ba 2015).
     """
+    if boosters.is_one(estimator):
+        return boosters.Unshrunk(estimator, _learned(estimator, estimator.n_estimators))
     if not isinstance(estimator, HistGradientBoostingClassifier | HistGradientBoostingRegressor):
         return None
-    learned = 1 - (1 - min(float(estimator.learning_rate), 1.0)) ** estimator.n_iter_
+    learned = _learned(estimator, estimator.n_iter_)
     base = estimator._baseline_prediction
     other = copy(estimator)
     other._raw_predict = lambda rows, **how: (
         base + (estimator._raw_predict(rows, **how) - base) / learned
     )
     return other
+
+
+def _learned(estimator: Any, rounds: int) -> float:
+    return 1 - (1 - min(float(estimator.learning_rate), 1.0)) ** rounds
 
 
 def cores(threads: int) -> Any:

@@ -25,6 +25,7 @@ from sklearn.pipeline import Pipeline
 
 from treadle.encoding import NULL_CATEGORY
 from treadle.records import Kind, Signature
+from treadle.training import onnx_boosters
 from treadle.transformers import (
     CIRCLE_STEPS,
     DAY_S,
@@ -300,7 +301,7 @@ def _named(values: npt.NDArray[Any], encoder: Any) -> Any:
 def estimator_graph(estimator: Any, width: int, classification: bool) -> onnx.ModelProto:
     """Return a fitted estimator as a graph from ``X``, (n, width), to its output; the last output
     is the one of numbers."""
-    estimator = _with_float32_thresholds(estimator)
+    estimator = _with_float32_thresholds(onnx_boosters.convertible(estimator))
     last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
     options = {id(last): {"zipmap": False}} if classification else None
     return to_onnx(

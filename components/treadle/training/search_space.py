@@ -58,6 +58,24 @@ SPACES = {
         {"neighbours": Range(3, 100, log=True, whole=True)},
         {"neighbours": 15},
     ),
+    Family.LIGHTGBM: Space(
+        {
+            "learning_rate": Range(0.03, 0.3, log=True),
+            "num_leaves": Range(8, 128, log=True, whole=True),
+            "min_child_samples": Range(5, 200, log=True, whole=True),
+            "reg_lambda": Range(1e-3, 10, log=True),
+        },
+        {"learning_rate": 0.1, "num_leaves": 31, "min_child_samples": 20, "reg_lambda": 0.01},
+    ),
+    Family.XGBOOST: Space(
+        {
+            "learning_rate": Range(0.03, 0.3, log=True),
+            "max_depth": Range(3, 10, whole=True),
+            "min_child_weight": Range(1, 100, log=True),
+            "reg_lambda": Range(1e-3, 10, log=True),
+        },
+        {"learning_rate": 0.1, "max_depth": 6, "min_child_weight": 1.0, "reg_lambda": 1.0},
+    ),
 }
 
 

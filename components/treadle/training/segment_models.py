@@ -17,7 +17,7 @@ from treadle.metrics import measure
 from treadle.records import Candidate, FittedSegment, SegmentModel
 from treadle.search import RUNGS, UNITS
 from treadle.spec import Family
-from treadle.training import candidate, families
+from treadle.training import boosters, candidate, families
 from treadle.training.families import Objective
 from treadle.training.onnx_export import estimator_graph
 
@@ -178,7 +178,9 @@ def _made(
             family=chosen.family,
             parameters=chosen.parameters,
             units=chosen.units,
-            classes=[int(code) for code in estimator.classes_] if classification else [],
+            classes=[int(code) for code in boosters.classes_of(estimator)]
+            if classification
+            else [],
             score=score,
             pooled_score=pooled_score,
         ),

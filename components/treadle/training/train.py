@@ -32,7 +32,7 @@ from treadle.records import (
 )
 from treadle.search import Proposer, SearchCluster, SearchProblem
 from treadle.spec import Direction, Family, TrainingOptions
-from treadle.training import candidate, remote, sampling, tuning
+from treadle.training import boosters, candidate, remote, sampling, tuning
 from treadle.training.families import Objective
 from treadle.training.search_space import Space, space_of, within
 
@@ -163,6 +163,7 @@ def pose(
     )
     check_segments(signature, options.segments)
     _check_size(options, directory)
+    boosters.load(options.families)
     spaces = {f: space_of(f, options.spaces.get(f, {})) for f in options.families}
     problem = SearchProblem(
         name=name or _name(model, directory, options, start_from),
