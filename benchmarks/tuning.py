@@ -296,7 +296,8 @@ def many_models(directory: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         ledger = SegmentLedger(DirectoryStore(Path(scratch)), "bench", "segments")
         began = time.perf_counter()
-        fitted = segments.fit_all(shared, places, runtime.spread, ledger, 3600, CORES)
+        means = segments.Means(None, runtime.spread, CORES)
+        fitted = segments.fit_all(shared, places, means, ledger, 3600)
         seconds = time.perf_counter() - began
     errors = [-one.model.score for one in fitted if one.model.score is not None]
     return {"seconds": seconds, "error": float(np.mean(errors)), "own": len(errors)}

@@ -34,6 +34,7 @@ class SegmentLedger:
     """The segments that are fitted so far, some in each blob, under what they were made of."""
 
     def __init__(self, store: ObjectStore, name: str, made_of: str) -> None:
+        self.name, self.made_of = name, made_of
         self._store = store
         self._prefix = f"searches/{name}/segments/{made_of}/"
 

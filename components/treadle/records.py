@@ -420,6 +420,29 @@ class FittedSegments(Record):
     segments: list[FittedSegment]
 
 
+class SegmentPlace(Record):
+    """Where a segment's rows lie among all, which are sorted by segment: from, and up to."""
+
+    key: list[str]
+    fit: tuple[int, int]
+    tuning: tuple[int, int]
+    whole: tuple[int, int]
+
+
+class SegmentsTask(Record):
+    """Segments as they are submitted to a cluster. ``objective`` and ``choices`` are training's
+    own, as JSON."""
+
+    versions: dict[str, str]
+    made_of: str
+    objective: str
+    choices: str
+    min_rows: int
+    timeout_s: float
+    budget_s: float
+    places: list[SegmentPlace]
+
+
 class SegmentIndex(Record):
     """All segments of a model, and the columns whose values they are."""
 

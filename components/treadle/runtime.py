@@ -232,16 +232,38 @@ def cluster_crew(name: str) -> Crew:
 
     storage = storage_at(object_store().uri(f"searches/{name}/tune"), settings())
     ray.join_cluster()
-    there = ray.cluster_cores()
-    # Ray doesn't say what its autoscaler may start; work that waits is what makes it start nodes.
-    cores = max(there, settings().ray_cores or 1)
+    cores = _cluster_cores()
     return Crew(
         lambda halving: ray.lead(halving, storage, cores),
-        start_s=2.0 if there else NODE_START_S,
+        start_s=2.0 if ray.cluster_cores() else NODE_START_S,
         cores=cores,
         always=settings().ray_address == LOCAL,
         relieves=not ray.works_here(),
     )
+
+
+def cluster_spread() -> tuple[int, Callable[..., Generator[tuple[Any, Any]]], bool]:
+    """Join the Ray cluster that this process is a job of; return its cores, what calls a function
+    for each item there, and whether it always does."""
+    from treadle.adapters import ray, ray_tasks
+
+    ray.join_cluster()
+    cores = _cluster_cores()
+
+    def there(
+        call: Callable[[Any, Any], Any], shared: Any, items: Sequence[Any], size_bytes: int
+    ) -> Generator[tuple[Any, Any]]:
+        yield from ray_tasks.spread_there(call, shared, items, cores)
+
+    return cores, there, settings().ray_address == LOCAL
+
+
+def _cluster_cores() -> int:
+    """Return the cores of the cluster that was joined. Ray doesn't say what its autoscaler may
+    start; work that waits is what makes it start nodes."""
+    from treadle.adapters import ray
+
+    return max(ray.cluster_cores(), settings().ray_cores or 1)
 
 
 def search_cluster() -> SearchCluster | None:

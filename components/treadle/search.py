@@ -6,6 +6,7 @@ process (``training/tuning.py``) or by Ray Tune (``adapters/ray.py``).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -113,12 +114,19 @@ class Job:
     units: int
 
 
+class ClusterWork(StrEnum):
+    """What a cluster is asked for."""
+
+    SEARCH = "search"
+    SEGMENTS = "segments"
+
+
 class SearchCluster(Protocol):
-    """A long-lived cluster elsewhere that takes whole searches."""
+    """A long-lived cluster elsewhere that takes whole searches, and the models of segments."""
 
     def versions(self) -> dict[str, str]:
         """Return what must be the same here and there, by name."""
 
-    def run(self, name: str) -> None:
-        """Run the search that lies under ``searches/<name>/`` in the object store, and follow it
+    def run(self, name: str, work: ClusterWork) -> None:
+        """Do the work that lies under ``searches/<name>/`` in the object store, and follow it
         to its end. Raises TreadleError in the search's own words where it fails."""

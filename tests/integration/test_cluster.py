@@ -26,9 +26,12 @@ from treadle.adapters.optuna import TpeProposer
 from treadle.adapters.ray_jobs import RayJobs
 from treadle.errors import EnvironmentFault, ModelError
 from treadle.halving import Crew
+from treadle.ledger import SegmentLedger
 from treadle.records import How, Recipe, Signature, Split, Task, Trial
 from treadle.spec import Family, TrainingOptions
-from treadle.training import remote, train
+from treadle.training import remote, remote_segments, segments, train
+from treadle.training.families import Objective
+from treadle.training.segment_models import Choice, Segment, Shared
 
 BIN = Path(sys.executable).parent
 # Ray's job API wants a token unless it is told otherwise. It reads that once, when it is imported,
@@ -197,6 +200,42 @@ def test_a_worker_and_the_submitter_killed_in_mid_run_take_nothing_with_them(
         assert path.stat().st_mtime_ns == written, "grown once only"
     # And what a laptop finds is the same, to the last bit.
     assert found(trials) == found(here(rows, DirectoryStore(tmp_path / "laptop")))
+
+
+def parted() -> tuple[Shared, list[Segment]]:
+    """Twenty segments whose slopes differ; one has too few rows, and one can't be fitted."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(20 * 150, 3)).astype(np.float32)
+    y = x[:, 0] * np.repeat(np.arange(20) - 7, 150) + 0.1 * random.normal(size=len(x))
+    y[3 * 150 : 4 * 150] = np.nan
+    choices = [Choice("linear", {"regularisation": 1.0}, 9)]
+    shared = Shared(
+        Objective(Task.REGRESSION, 0, "rmse", 0), choices, 100, 60.0, fit_x=x, fit_y=y, fit_w=None,
+        tuning_x=x, tuning_y=y, pooled=np.zeros(len(y)), whole_x=x, whole_y=y, whole_w=None,
+    )  # fmt: skip
+    places = [slice(150 * i, 150 * i + (150 if i else 50)) for i in range(20)]
+    return shared, [Segment((f"{i:02}",), p, p, p) for i, p in enumerate(places)]
+
+
+def test_segments_are_the_same_from_the_cluster_and_from_here(
+    cluster: RayCluster, tmp_path: Path
+) -> None:
+    shared, places = parted()
+    there, laptop = DirectoryStore(tmp_path / "there"), DirectoryStore(tmp_path / "laptop")
+    environment = {"TREADLE_OBJECT_STORE": str(tmp_path / "there"), "TREADLE_RAY_ADDRESS": "local"}
+    ledger = SegmentLedger(there, "parted", "of-this")
+    jobs = RayJobs(cluster.address, environment)
+    found = remote_segments.submit(shared, places, ledger, 600, jobs, there)
+    means = segments.Means(None, lambda *_: pytest.fail("Ray was started"), cores=1)
+    expected = segments.fit_all(
+        shared, places, means, SegmentLedger(laptop, "parted", "of-this"), 600
+    )
+    assert found == expected
+    assert [one.model.key for one in found] == [list(place.key) for place in places]
+    assert "fewer than segment_rows" in str(found[0].model.why)
+    assert found[3].failed
+    assert "NaN" in str(found[3].model.why)
+    assert sum(one.graph is not None for one in found) >= 17
 
 
 def test_an_interruption_cancels_the_job(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ray import cloudpickle
 
-from treadle.adapters import ray
+from treadle.adapters import ray, ray_tasks
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.adapters.optuna import TpeProposer
 from treadle.halving import Course, Halving
@@ -123,3 +123,28 @@ def test_trouble_with_some_trials_changes_nothing_for_the_others(
     climbed = (tmp_path / "climbed").read_text().split()
     assert len(climbed) == len(set(climbed)), "no rung was climbed twice"
     assert not list(Path("/tmp").glob("treadle-ray-*/session_latest/troubled")), "all is cleared"
+
+
+def squared(marks: Path, number: int) -> tuple[int, int]:
+    if number == 5 and os.getpid() != int((marks / "owner").read_text()):
+        os._exit(1)
+    time.sleep(0.2)
+    return number**2, os.getpid()
+
+
+def test_many_small_pieces_of_work_are_done_here_and_by_workers(tmp_path: Path) -> None:
+    (tmp_path / "owner").write_text(str(os.getpid()))
+    began, numbers, first_s = time.monotonic(), list(range(1, 90)), None
+    found: dict[int, tuple[int, int] | str] = {}
+    for number, answer in ray_tasks.spread(squared, tmp_path, numbers, 1000, 2):
+        first_s = first_s or time.monotonic() - began
+        found[number] = answer
+    assert first_s is not None
+    assert first_s < 1.5, "it works while Ray starts"
+    assert list(found) != sorted(found), "who is ready comes first"
+    assert sorted(found) == numbers
+    lost = [number for number, answer in found.items() if isinstance(answer, str)]
+    done = {number: answer for number, answer in found.items() if not isinstance(answer, str)}
+    assert all(square == number**2 for number, (square, _) in done.items())
+    assert len({pid for _, pid in done.values()}) >= 2
+    assert lost in ([], [5])

@@ -4,15 +4,13 @@ its connection takes the search down with it."""
 
 import json
 import os
-import socket
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from treadle.errors import EnvironmentFault, ModelError
 from treadle.progress import EVENTS_VARIABLE, emit, say
-from treadle.search import SearchCluster
+from treadle.search import ClusterWork, SearchCluster
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -26,12 +24,22 @@ PATIENCE_S = 300.0
 # How long a cluster that refuses the job is asked again; one refusal takes Ray itself some seconds.
 START_S = 30.0
 STOP_S = 20.0
-ANSWER_S = 10.0
+CONNECT_S = 10.0
+ANSWER_S = 30.0
 # How often the head may be lost, and with it the job.
 HEADS_LOST = 2
 # What the client says of a job that the cluster doesn't know; a head that starts anew knows none.
 _UNKNOWN = "status code 404"
 _UNDER_WAY = (JobStatus.PENDING, JobStatus.RUNNING)
+# What may pass: no connection, no answer, a head that is starting, a token that is being changed.
+_OUT_OF_REACH = (RuntimeError, OSError, AuthenticationError)
+
+
+class _Client(JobSubmissionClient):  # type: ignore[misc]
+    """Ray's client, which by itself would wait for a silent address for ever."""
+
+    def _do_request(self, *arguments: Any, **options: Any) -> Any:
+        return super()._do_request(*arguments, **({"timeout": (CONNECT_S, ANSWER_S)} | options))
 
 
 class RayJobs:
@@ -45,13 +53,9 @@ class RayJobs:
     def versions(self) -> dict[str, str]:
         """Return Ray's version. Raises EnvironmentFault where the cluster's is another, or where
         nothing answers."""
-        # The client would wait for a silent address for ever.
-        place = urlsplit(self._address)
-        port = place.port or (443 if place.scheme == "https" else 80)
         try:
-            socket.create_connection((place.hostname or "", port), timeout=ANSWER_S).close()
             # Ray's public interface doesn't say which Ray answers.
-            found = str(JobSubmissionClient(self._address)._server_ray_version)
+            found = str(_Client(self._address)._server_ray_version)
         except AuthenticationError as error:
             raise EnvironmentFault(
                 f"the cluster at {self._address} wants a token: give it in RAY_AUTH_TOKEN, as to "
@@ -69,16 +73,18 @@ class RayJobs:
             )
         return {"Ray": found}
 
-    def run(self, name: str) -> None:
-        """Run a search and follow its log to the end; one that is under way there already, from a
+    def run(self, name: str, work: ClusterWork) -> None:
+        """Do the work and follow its log to the end; a job that is under way there already, from a
         run that lost sight of it, is followed and not begun again."""
-        client = JobSubmissionClient(self._address)
+        client = _Client(self._address)
         job = f"treadle-{name}"
+        if work is not ClusterWork.SEARCH:
+            job += f"-{work}"
         try:
             for lost in range(1 + HEADS_LOST):
                 if lost:
                     say(f"train: the cluster has lost job {job}, with its head: beginning it again")
-                self._begin(client, job, name)
+                self._begin(client, job, f"{work} {name}")
                 status, log = self._follow(client, job)
                 if status is not None:
                     break
@@ -92,28 +98,27 @@ class RayJobs:
             )
         if status is not JobStatus.SUCCEEDED:
             last = next((line for line in reversed(log) if line.strip()), "it left no word")
-            raise ModelError(f"the search failed on the cluster (job {job}, {status}): {last}")
+            raise ModelError(f"the {work} failed on the cluster (job {job}, {status}): {last}")
 
-    def _begin(self, client: Any, job: str, name: str) -> None:
-        status = _status(client, job)
-        if status in _UNDER_WAY:
-            say(f"train: following job {job}, which is under way on {self._address}")
-            return
-        if status is not None:
-            client.delete_job(job)
+    def _begin(self, client: Any, job: str, arguments: str) -> None:
         deadline = time.monotonic() + START_S
         while True:
             try:
+                status = _status(client, job)
+                if status in _UNDER_WAY:
+                    say(f"train: following job {job}, which is under way on {self._address}")
+                    return
+                if status is not None:
+                    client.delete_job(job)
+                # No core is asked for the job itself: it runs beside the head, and leads.
                 client.submit_job(
-                    entrypoint=f"python -m treadle.training.cluster_job {name}",
+                    entrypoint=f"python -m treadle.training.cluster_job {arguments}",
                     submission_id=job,
                     runtime_env={"env_vars": self._environment},
                 )
                 break
-            except (RuntimeError, OSError) as error:
+            except _OUT_OF_REACH as error:
                 # A head that has just started answers before its agent takes jobs.
-                if _status(client, job) in _UNDER_WAY:
-                    break
                 if time.monotonic() > deadline:
                     raise EnvironmentFault(
                         f"the cluster at {self._address} takes no job ({error}): look at the "
@@ -132,10 +137,12 @@ class RayJobs:
                 status = client.get_job_status(job)
                 log = client.get_job_logs(job)
                 lost = None
-            except (RuntimeError, OSError) as error:
+            except _OUT_OF_REACH as error:
                 if _UNKNOWN in str(error):
                     return None, words
-                lost = lost or time.monotonic()
+                if lost is None:
+                    say(f"train: {self._address} doesn't answer; the search goes on there")
+                    lost = time.monotonic()
                 if time.monotonic() - lost > PATIENCE_S:
                     raise EnvironmentFault(
                         f"the cluster at {self._address} can't be reached any more ({error}). Job "
@@ -179,7 +186,7 @@ def _stop(client: Any, job: str) -> None:
         client.stop_job(job)
         while client.get_job_status(job) in _UNDER_WAY and time.monotonic() < deadline:
             time.sleep(0.3)
-    except (RuntimeError, OSError) as error:
+    except _OUT_OF_REACH as error:
         say(f"train: job {job} could not be cancelled: {error}")
 
 

@@ -4,6 +4,7 @@
     searches/<name>/data/          the prepared directory's files that candidates are fitted on
     searches/<name>/reports/       every report, as it comes (training/ledger.py)
     searches/<name>/result.json    the trials (records.SearchResult)
+    searches/<name>/segments/      the models of segments (training/remote_segments.py)
 
 The name is a digest of data and options, so whoever asks for the same search again finds what
 there is of it. No matrix goes through Ray's job API or its client, whatever its size.
@@ -20,7 +21,7 @@ from treadle.ports import ObjectStore
 from treadle.prepared import RECIPE, SIGNATURE, SPLIT
 from treadle.progress import say
 from treadle.records import Candidate, ClusterTask, SearchResult, Trial
-from treadle.search import SearchCluster, SearchProblem
+from treadle.search import ClusterWork, SearchCluster, SearchProblem
 from treadle.spec import TrainingOptions
 
 _FILES = ("*.npy", SIGNATURE, RECIPE, SPLIT)
@@ -50,7 +51,7 @@ def submit(
         size_mib = sum(path.stat().st_size for path in files) / 2**20
         say(f"train: {size_mib:,.0f} MiB of matrices are in the object store")
         store.put_bytes(f"{prefix}/task.json", task.model_dump_json().encode())
-        cluster.run(problem.name)
+        cluster.run(problem.name, ClusterWork.SEARCH)
     result = SearchResult.model_validate_json(store.get_bytes(f"{prefix}/result.json"))
     return result.trials, result.notes
 

@@ -1,9 +1,9 @@
 """One model per segment: carriers, shops, machines. Thousands of them in one step.
 
 The search over all rows has found what is good in general. Each segment tries the best few of its
-candidates (``segment_models.py``): in this process where that is quick, else as Ray tasks that
-share the matrices. What is there is kept in the object store as it comes, so an interrupted run
-goes on.
+candidates (``segment_models.py``): in this process, and where that takes longer as Ray tasks too,
+which share the matrices; with a Ray cluster, there (``remote_segments.py``). What is fitted is kept
+in the object store as it comes, so an interrupted run goes on.
 """
 
 import base64
@@ -24,14 +24,14 @@ from treadle.ports import ObjectStore
 from treadle.prepared import TrainingRows, load_tuning
 from treadle.progress import say
 from treadle.records import FittedSegment, SegmentIndex, Trial
-from treadle.search import UNITS, SearchProblem
+from treadle.search import UNITS, SearchCluster, SearchProblem
 from treadle.segments import keys_of
 from treadle.spec import TrainingOptions
-from treadle.training import candidate, families
+from treadle.training import candidate, families, remote_segments
 from treadle.training.families import Objective
 from treadle.training.segment_models import Choice, Segment, Shared, fit_chunk, left_to_pooled
 
-CHUNK = 16
+CHUNK = 8
 PROBES = 8
 # Below this Ray has nothing to win.
 LEAST_S = 15.0
@@ -66,15 +66,29 @@ class Pooled:
     pipeline: Pipeline
 
 
-def fit(
-    pooled: Pooled, options: TrainingOptions, spread: Spread, store: ObjectStore, cores: int
-) -> Segmented:
+@dataclass(frozen=True)
+class Means:
+    """What fits segments: a cluster, if there is one, else this machine's cores by ``spread``,
+    where that pays or ``always``."""
+
+    cluster: SearchCluster | None
+    spread: Spread
+    cores: int
+    always: bool = False
+
+
+def fit(pooled: Pooled, options: TrainingOptions, means: Means, store: ObjectStore) -> Segmented:
     """Fit the models of segments beside the pooled one."""
     choices = choices_from(pooled.trials, pooled.best, options.segment_trials)
-    shared, segments = _lay_out(pooled, options, choices, cores)
+    shared, segments = _lay_out(pooled, options, choices, means.cores)
     made_of = hashlib.sha256(repr(choices).encode()).hexdigest()[:12]
     ledger = SegmentLedger(store, pooled.problem.name, made_of)
-    fitted = fit_all(shared, segments, spread, ledger, options.budget_s, cores)
+    if means.cluster:
+        fitted = remote_segments.submit(
+            shared, segments, ledger, options.budget_s, means.cluster, store
+        )
+    else:
+        fitted = fit_all(shared, segments, means, ledger, options.budget_s)
     return _put_together(options.segments, fitted)
 
 
@@ -164,10 +178,9 @@ def choices_from(trials: Sequence[Trial], best: Trial, count: int) -> list[Choic
 def fit_all(
     shared: Shared,
     segments: Sequence[Segment],
-    spread: Spread,
+    means: Means,
     ledger: SegmentLedger,
     budget_s: float,
-    cores: int,
 ) -> list[FittedSegment]:
     """Fit every segment; return them in the order of their keys."""
     fitting = _Fitting(segments, ledger, budget_s)
@@ -175,14 +188,14 @@ def fit_all(
         for segment in fitting.picked():
             fitting.keep(fit_chunk(shared, [segment]))
         expected_s = fitting.expected_s()
-        if cores == 1 or expected_s < LEAST_S:
+        if not means.always and (means.cores == 1 or expected_s < LEAST_S):
             while (chunk := fitting.waiting()[:CHUNK]) and not fitting.is_late():
                 fitting.keep(fit_chunk(shared, chunk))
             return fitting.whole()
     waiting = fitting.waiting()
     say(f"train: {len(waiting):,} segments would take {expected_s:.0f} s here: Ray does the work")
     chunks = [waiting[i : i + CHUNK] for i in range(0, len(waiting), CHUNK)]
-    with closing(spread(fit_chunk, shared, chunks, shared.size_bytes)) as results:
+    with closing(means.spread(fit_chunk, shared, chunks, shared.size_bytes)) as results:
         for chunk, found in results:
             fitting.keep(_lost(chunk, found) if isinstance(found, str) else found)
             if fitting.is_late():

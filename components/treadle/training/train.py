@@ -110,7 +110,8 @@ def _run(
         from treadle.training import segments
 
         pooled = segments.Pooled(problem, objective, trials, best, rows, pipeline)
-        segmented = segments.fit(pooled, options, means.spread, means.store, means.cores)
+        fitters = segments.Means(means.cluster, means.spread, means.cores, means.crew.always)
+        segmented = segments.fit(pooled, options, fitters, means.store)
     training = Training(
         metric=problem.metric,
         higher_is_better=problem.higher_is_better,
