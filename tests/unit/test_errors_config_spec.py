@@ -231,7 +231,7 @@ def test_a_misspelt_key_is_named_with_the_nearest_at_its_place(more: str, words:
         (
             "training: {families: [linear, tree]}",
             "training.families.1 is 'tree', none of 'linear', 'hist_gradient_boosting', "
-            "'forest', 'mlp' or 'neighbours'",
+            "'forest', 'mlp', 'neighbours', 'lightgbm' or 'xgboost'",
         ),
         (
             "training: {trials: 0}",

@@ -362,6 +362,47 @@ def test_a_candidate_is_the_same_grown_in_steps_or_in_one_go(data: Path, family:
     assert len(set(scores)) == 3
 
 
+def test_bins_are_found_once_for_the_same_rows_and_never_taken_for_others(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    from treadle.prepared import load_tuning
+    from treadle.training import families
+
+    found = []
+    find = HistGradientBoostingRegressor._bin_data
+
+    def counting(self: Any, rows: Any, *more: Any, **named: Any) -> Any:
+        found.append(rows.shape)
+        return find(self, rows, *more, **named)
+
+    monkeypatch.setattr(HistGradientBoostingRegressor, "_bin_data", counting)
+    rows = load_tuning(data)
+    objective = Objective(Task.REGRESSION, 0, "rmse", seed=0)
+
+    def fitted(x: Any, y: Any, weights: Any = None) -> Any:
+        model = families.build("hist_gradient_boosting", objective, {}, 1)
+        families.grow(model, "hist_gradient_boosting", 1, objective, x, y, weights, 1)
+        assert "_bin_data" not in vars(model), "nothing of it is kept in the model"
+        return model.predict(rows.tuning_x)
+
+    first = fitted(rows.fit_x, rows.fit_y)
+    np.testing.assert_array_equal(fitted(rows.fit_x, rows.fit_y), first)
+    assert len(found) == 1
+    np.testing.assert_array_equal(fitted(rows.fit_x.copy(), rows.fit_y), first)
+    assert len(found) == 2, "other rows, as far as is known"
+    weights = np.linspace(0, 1, len(rows.fit_y))
+    assert (fitted(rows.fit_x, rows.fit_y, weights) != first).any()
+    fitted(rows.fit_x, rows.fit_y, weights.copy())
+    assert len(found) == 3
+    plain = HistGradientBoostingRegressor(max_iter=25, early_stopping=False, random_state=0)
+    plain.fit(rows.fit_x, rows.fit_y, sample_weight=weights)
+    np.testing.assert_array_equal(
+        fitted(rows.fit_x, rows.fit_y, weights), plain.predict(rows.tuning_x)
+    )
+
+
 def test_real_candidates_are_found_alike_on_one_thread_and_on_two(
     data: Path, store: DirectoryStore
 ) -> None:

@@ -43,8 +43,9 @@ def grow(
             output = predict(model, data.tuning_x, objective.classes)
         return metric.score(data.tuning_y, output)
 
-    whole = families.unshrunk(estimator) if units < UNITS else None
-    scored = score(estimator)
+    told = families.remembering(estimator)
+    whole = families.unshrunk(told) if units < UNITS else None
+    scored = score(told)
     return estimator, Scored(scored, scored if whole is None else score(whole))
 
 

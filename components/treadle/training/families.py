@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass
 from functools import cache
@@ -31,13 +32,14 @@ from threadpoolctl import ThreadpoolController
 from treadle.records import Parameter, Task
 from treadle.search import UNITS
 from treadle.spec import Family
-from treadle.training import boosters
+from treadle.training import bins, boosters
 
 Parameters = dict[str, Parameter]
 Weights = npt.NDArray[np.float64] | None
 TREES_PER_UNIT = 6
 ROUNDS_PER_UNIT = 25
 EPOCHS_PER_UNIT = 4
+_BOOSTING = HistGradientBoostingClassifier | HistGradientBoostingRegressor
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,12 @@ def grow(
     if family == Family.NEIGHBOURS:
         wanted = estimator["model"].n_neighbors
         estimator.set_params(model__n_neighbors=min(wanted, len(rows)))
-    with cores(threads), warnings.catch_warnings():
+    boosting = isinstance(estimator, _BOOSTING)
+    with (
+        cores(threads),
+        bins.kept(estimator, rows, weights) if boosting else nullcontext(),
+        warnings.catch_warnings(),
+    ):
         # Few epochs are meant: the network's search is over how it learns, not for how long.
         warnings.simplefilter("ignore", ConvergenceWarning)
         estimator.fit(rows, answers, **weighted(estimator, weights))
@@ -186,6 +193,23 @@ def grow(
         # bit would depend on it. Fitting doesn't.
         estimator.n_jobs = 1
     return estimator
+
+
+def remembering(estimator: Any) -> Any:
+    """Return boosting that asks its trees once, however often it answers for the same rows; itself
+    where it isn't boosting."""
+    if not isinstance(estimator, _BOOSTING):
+        return estimator
+    told: list[Any] = []
+
+    def raw(rows: Any, **how: Any) -> Any:
+        if not told:
+            told.append(estimator._raw_predict(rows, **how))
+        return told[0]
+
+    other = copy(estimator)
+    other._raw_predict = raw
+    return other
 
 
 def unshrunk(estimator: Any) -> Any | None:
@@ -198,7 +222,7 @@ def unshrunk(estimator: Any) -> Any | None:
     """
     if boosters.is_one(estimator):
         return boosters.Unshrunk(estimator, _learned(estimator, estimator.n_estimators))
-    if not isinstance(estimator, HistGradientBoostingClassifier | HistGradientBoostingRegressor):
+    if not isinstance(estimator, _BOOSTING):
         return None
     learned = _learned(estimator, estimator.n_iter_)
     base = estimator._baseline_prediction

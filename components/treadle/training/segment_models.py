@@ -14,7 +14,8 @@ import numpy.typing as npt
 from treadle.attempt import bounded
 from treadle.errors import counted
 from treadle.metrics import measure
-from treadle.records import Candidate, FittedSegment, SegmentModel
+from treadle.prepared import TuningData
+from treadle.records import FittedSegment, SegmentModel
 from treadle.search import RUNGS, UNITS
 from treadle.spec import Family
 from treadle.training import boosters, candidate, families
@@ -113,9 +114,9 @@ def _fit(shared: Shared, segment: Segment) -> FittedSegment:
     score, pooled_score, chosen = None, None, segment.chosen
     if chosen is None:
         metric = measure(shared.objective.task, shared.objective.metric)
-        answers = shared.tuning_y[segment.tuning]
-        pooled_score = metric.score(answers, shared.pooled[segment.tuning])
-        scored = [_score(shared, segment, choice) for choice in shared.choices]
+        rows = _rows(shared, segment)
+        pooled_score = metric.score(rows.tuning_y, shared.pooled[segment.tuning])
+        scored = [_score(shared.objective, rows, choice) for choice in shared.choices]
         # Not a number where the tuning rows don't tell, as where they are of one class.
         known = [(one, made) for one, made in scored if one == one]
         if not known or pooled_score != pooled_score:
@@ -127,22 +128,29 @@ def _fit(shared: Shared, segment: Segment) -> FittedSegment:
     return _made(shared, segment, chosen, score, pooled_score)
 
 
-def _score(shared: Shared, segment: Segment, choice: Choice) -> tuple[float, Choice]:
+def _rows(shared: Shared, segment: Segment) -> TuningData:
+    fit, tuning = segment.fit, segment.tuning
+    weights = None if shared.fit_w is None else shared.fit_w[fit]
+    return TuningData(
+        shared.fit_x[fit], shared.fit_y[fit], shared.tuning_x[tuning], shared.tuning_y[tuning],
+        weights,
+    )  # fmt: skip
+
+
+def _score(objective: Objective, rows: TuningData, choice: Choice) -> tuple[float, Choice]:
     """Grow a candidate on a segment's rows, until a rung is worse than the one before."""
-    objective, rows = shared.objective, segment.fit
     metric = measure(objective.task, objective.metric)
-    made = Candidate(number=0, family=choice.family, parameters=choice.parameters)
-    plan = families.FAMILIES[Family(choice.family)]
+    family = choice.family
+    plan = families.FAMILIES[Family(family)]
     rungs = [u for u in RUNGS if u <= choice.units] if plan.grow else [UNITS]
     estimator, best = None, (float("-inf"), rungs[0])
     for units in rungs:
-        estimator = estimator or families.build(made.family, objective, made.parameters, units)
+        estimator = estimator or families.build(family, objective, choice.parameters, units)
         families.grow(
-            estimator, made.family, units, objective, shared.fit_x[rows], shared.fit_y[rows],
-            None if shared.fit_w is None else shared.fit_w[rows], 1,
-        )  # fmt: skip
-        output = candidate.predict(estimator, shared.tuning_x[segment.tuning], objective.classes)
-        score = metric.score(shared.tuning_y[segment.tuning], output)
+            estimator, family, units, objective, rows.fit_x, rows.fit_y, rows.fit_w, threads=1
+        )
+        output = candidate.predict(estimator, rows.tuning_x, objective.classes)
+        score = metric.score(rows.tuning_y, output)
         if not score > best[0]:
             break
         best = (score, units)
