@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -126,25 +127,23 @@ def test_trouble_with_some_trials_changes_nothing_for_the_others(
 
 
 def squared(marks: Path, number: int) -> tuple[int, int]:
-    if number == 5 and os.getpid() != int((marks / "owner").read_text()):
-        os._exit(1)
-    time.sleep(0.2)
+    time.sleep(0.1)
     return number**2, os.getpid()
 
 
 def test_many_small_pieces_of_work_are_done_here_and_by_workers(tmp_path: Path) -> None:
-    (tmp_path / "owner").write_text(str(os.getpid()))
-    began, numbers, first_s = time.monotonic(), list(range(1, 90)), None
+    began, first_s = time.monotonic(), None
     found: dict[int, tuple[int, int] | str] = {}
-    for number, answer in ray_tasks.spread(squared, tmp_path, numbers, 1000, 2):
-        first_s = first_s or time.monotonic() - began
-        found[number] = answer
+    # More than there is time for: it ends when a worker has done some, however long that took.
+    with closing(ray_tasks.spread(squared, tmp_path, range(1, 3000), 1000, 2)) as results:
+        for number, answer in results:
+            first_s = first_s or time.monotonic() - began
+            assert number not in found
+            found[number] = answer
+            done = [answer for answer in found.values() if not isinstance(answer, str)]
+            if sum(pid != os.getpid() for _, pid in done) >= 5:
+                break
     assert first_s is not None
-    assert first_s < 1.5, "it works while Ray starts"
+    assert first_s < 3, "it works while Ray starts"
     assert list(found) != sorted(found), "who is ready comes first"
-    assert sorted(found) == numbers
-    lost = [number for number, answer in found.items() if isinstance(answer, str)]
-    done = {number: answer for number, answer in found.items() if not isinstance(answer, str)}
-    assert all(square == number**2 for number, (square, _) in done.items())
-    assert len({pid for _, pid in done.values()}) >= 2
-    assert lost in ([], [5])
+    assert all(a[0] == n**2 for n, a in found.items() if not isinstance(a, str))

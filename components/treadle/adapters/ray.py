@@ -64,6 +64,8 @@ def local_ray(size_bytes: int, cores: int) -> Iterator[str]:
     # Ray's sockets need a short path; the home's may be too long. By our number a launcher knows
     # whether we are still there to remove it.
     scratch = tempfile.mkdtemp(prefix=f"treadle-ray-{os.getpid()}_", dir="/tmp")
+    # Signals are ours to handle: that Ray can't, where a thread starts it, is nothing to tell.
+    logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         ray.init(
             num_cpus=cores,
