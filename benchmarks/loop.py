@@ -23,7 +23,7 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 import yaml
-from bench import HERE, Bench, Ratio, Side, peer
+from bench import HERE, Bench, PeerFailed, Ratio, Side, peer
 from parts import loop_flights as flights
 from parts.loop_champions import Trained
 from results import keep
@@ -59,6 +59,7 @@ def main() -> int:
             ratios += over_the_year(bench, found)
         if "speed" in parts:
             ratios += speed(bench, found)
+        found["failed"] = bench.failed
     found["ratios"] = [
         {"measure": ratio.measure, "peer": ratio.peer, "number": ratio.number,
          "limit": ratio.limit, "higher": ratio.higher}
@@ -133,7 +134,7 @@ def detection(bench: Bench, first_seed: int, found: dict[str, Any]) -> list[Rati
         Ratio("faults caught", "limit", len(caught) / len(delays), CAUGHT_LEAST, True),
         Ratio("median delay in rows", "rows between looks", median(caught) / flights.LOOK_ROWS,
               None, False),
-        *_peers(windows, found["peers"]),
+        *_peers(bench, windows, found["peers"]),
     ]  # fmt: skip
 
 
@@ -151,23 +152,33 @@ def _write(champion: Trained, rows: flights.Frame, path: Path) -> None:
     rows[names].to_parquet(path)
 
 
-def _peers(windows: Path, found: dict[str, Any]) -> list[Ratio]:
+def _peers(bench: Bench, windows: Path, found: dict[str, Any]) -> list[Ratio]:
     """Return our balanced accuracy over each peer's, on the same windows."""
     ours, ratios = found["treadle"], []
     for name in ("evidently", "nannyml"):
-        command = [peer(name), str(HERE / "parts" / "loop_peers.py"), name, str(windows)]
-        done = subprocess.run(
-            command, env=os.environ | TELL_NOBODY, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
-        found[name] = json.loads(done.stdout.splitlines()[-1])
+        try:
+            found[name] = _alarmed(name, windows)
+        except PeerFailed as fault:
+            bench.give_up(name, fault)
+            continue
         for rule, theirs in found[name]["alarms"].items():
             ratios.append(
                 Ratio("balanced accuracy of alarms", f"{name}, {rule}",
                       _balanced(ours) / max(_balanced(theirs), 0.01), None, True)
             )  # fmt: skip
     return ratios
+
+
+def _alarmed(name: str, windows: Path) -> dict[str, Any]:
+    """Return what a peer alarms on. Raises PeerFailed."""
+    command = [peer(name), str(HERE / "parts" / "loop_peers.py"), name, str(windows)]
+    done = subprocess.run(
+        command, env=os.environ | TELL_NOBODY, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise PeerFailed(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
+    alarmed: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return alarmed
 
 
 def _balanced(told: dict[str, int]) -> float:

@@ -7,18 +7,15 @@ Ends with one line a figure, ``ratio <measure> vs <peer>: <number>``, and keeps 
 """
 
 import argparse
-import dataclasses
 import importlib
 import sys
 import tempfile
 from pathlib import Path
 
-from bench import HERE, Bench, Ratio, Run
+from bench import Bench
 from results import keep
 
-PARTS = sorted(
-    path.stem for path in (HERE / "parts").glob("*.py") if not path.stem.startswith("loop_")
-)
+PARTS = ("checks", "snapshot")
 
 
 def main() -> int:
@@ -33,36 +30,18 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="treadle-bench-") as temporary:
         scratch = options.scratch or Path(temporary)
         scratch.mkdir(parents=True, exist_ok=True)
+        bench = Bench(scratch, options.full, options.huge_gb)
         ratios = [
-            _told(ratio)
+            ratio.told()
             for part in options.only or PARTS
-            for ratio in importlib.import_module(f"parts.{part}").measure(
-                Bench(scratch, options.full, options.huge_gb)
-            )
+            for ratio in importlib.import_module(f"parts.{part}").measure(bench)
         ]
-    kept = keep("tables", {"full": options.full, "ratios": [_plain(ratio) for ratio in ratios]})
+    found = {"full": options.full, "failed": bench.failed}
+    kept = keep("tables", {**found, "ratios": [ratio.plain() for ratio in ratios]})
     print(f"kept as {kept}", file=sys.stderr)
     for ratio in ratios:
         print(ratio)
     return int(not all(ratio.holds for ratio in ratios))
-
-
-def _told(ratio: Ratio) -> Ratio:
-    """Show a figure as soon as it is there, with what it comes from."""
-    sign = "at least" if ratio.higher else "at most"
-    limit = "" if ratio.limit is None else f"{sign} {ratio.limit:g}; "
-    verdict = "" if ratio.holds else "MISSED, "
-    words = f"{ratio}  ({verdict}{limit}ours {_run(ratio.ours)}, "
-    print(f"{words}theirs {_run(ratio.theirs)})", file=sys.stderr, flush=True)
-    return ratio
-
-
-def _run(run: Run | None) -> str:
-    return f"{run.seconds:.2f} s ({run.cpu_s:.2f} s CPU), {run.peak_mib:.0f} MiB" if run else "?"
-
-
-def _plain(ratio: Ratio) -> dict[str, object]:
-    return {**dataclasses.asdict(ratio), "holds": ratio.holds}
 
 
 if __name__ == "__main__":
