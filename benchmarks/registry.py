@@ -122,7 +122,7 @@ def fill(home: Path, models: int) -> None:
             mlflow_tables.insert_model(connection, name, "file:///nowhere", 1_790_000_000_000)
             for version in range(1, VERSIONS + 1):
                 new = version_of(number, version)
-                mlflow_tables.insert_run(connection, new.digest, new, "file:///nowhere", 1)
+                mlflow_tables.insert_run(connection, new.digest, new, "file:///nowhere", 1, 60.0)
                 mlflow_tables.insert_version(connection, new.digest, new, 1_790_000_000_000, None)
             row = {"alias": "champion", "version": 2, "name": name, "workspace": "default"}
             mlflow_tables.insert(connection, "registered_model_aliases", row)
