@@ -98,6 +98,10 @@ bench-tuning: .venv/installed ## Measure the search beside scikit-learn's and Op
 bench-loop: .venv/installed ## Measure the loop: alarms, faults caught, the year's error, time
 	$(BIN)/python benchmarks/loop.py $(ARGUMENTS)
 
+.PHONY: bench-whole
+bench-whole: .venv/installed ## Measure raw table to prediction, steps and growth beside other frames
+	$(BIN)/python benchmarks/whole.py $(ARGUMENTS)
+
 .PHONY: bench
 bench: .venv/installed ## Run every benchmark, and show what each came to on one page
 	$(BIN)/python benchmarks/all.py $(ARGUMENTS)

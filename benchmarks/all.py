@@ -1,6 +1,6 @@
 """Every benchmark one after another, and one page that shows what each came to.
 
-    make bench                              some 40 minutes on two quiet cores
+    make bench                              some 50 minutes on two quiet cores
     make bench ARGUMENTS="--only registry"  one part (again)
     make bench ARGUMENTS="--page"           only the page, from the newest runs
 

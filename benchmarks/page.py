@@ -41,6 +41,10 @@ def _part(name: str, found: dict[str, Any], ratios: list[Any]) -> str:
     if ratios:
         parts += [plotted(ratios), _listed(ratios)]
     parts.append(_figures(found))
+    if growth := found.get("growth"):
+        parts.append(_grown(growth))
+    if failed := found.get("failed"):
+        parts.append(f"<p class=bad>Left out, because they failed: {escape(', '.join(failed))}.")
     return "".join(parts) if ratios or parts[-1] else ""
 
 
@@ -55,6 +59,29 @@ def plotted(ratios: list[Any]) -> str:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.axvline(1, color="#5b6670", linewidth=1)
     axes.set_xlabel("times ahead")
+    return _drawn(figure)
+
+
+def _grown(growth: dict[str, Any]) -> str:
+    """Draw time by size, on logarithmic axes: a panel for rows and one for models."""
+    kinds = sorted({grown["of"] for grown in growth.values()}, reverse=True)
+    figure = plt.figure(figsize=(9, 5), layout="constrained")
+    panels = figure.subplots(1, len(kinds), squeeze=False)[0]
+    for kind, axes in zip(kinds, panels, strict=True):
+        for name, grown in growth.items():
+            if grown["of"] == kind:
+                label = f"{name} ({grown['exponent']:.2f}; {grown['exponent_steady']:.2f})"
+                dashes = "--" if name.startswith("MLflow") else "-"
+                axes.loglog(grown["sizes"], grown["seconds"], dashes, marker="o", label=label)
+        axes.set_xlabel(kind)
+        axes.set_ylabel("seconds")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), fontsize=8)
+    words = "Exponents in brackets: of all sizes; of the larger ones alone. 1 is linear."
+    return f"<h3>How time grows</h3><p class=soft>{words}</p>{_drawn(figure)}"
+
+
+def _drawn(figure: Any) -> str:
+    """Return a figure as SVG, and close it."""
     drawn = io.StringIO()
     figure.savefig(drawn, format="svg", metadata={"Date": None})
     plt.close(figure)

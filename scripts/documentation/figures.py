@@ -12,6 +12,7 @@ from typing import Any
 
 import results
 
+from documentation import whole
 from documentation.links import ROOT
 from documentation.markdown import table
 
@@ -136,7 +137,6 @@ MEASURED = (
     "loop",
     "serving",
     "edge",
-    "whole",
 )
 TABLES: dict[str, Callable[[], str]] = {
     **{name: partial(_measured, name) for name in MEASURED},
@@ -144,6 +144,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "scale-following": _following,
     "scale-logs": _logs,
     "scale-retraining": _retraining,
+    "whole-path": lambda: whole.path(reference("whole")) + _where(reference("whole")),
+    "whole-steps": lambda: whole.steps(reference("whole")),
+    "whole-growth": lambda: whole.growth(reference("whole")),
 }
 
 

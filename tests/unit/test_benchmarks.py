@@ -1,5 +1,6 @@
 """What benchmarks keep is read back, shown and guarded; documents say what was kept."""
 
+import importlib
 import json
 import re
 import sys
@@ -21,8 +22,6 @@ def every(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     for name in ("all", "page", "results"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    import importlib
-
     harness = importlib.import_module("all")
     for module in ("all", "page"):
         monkeypatch.setattr(sys.modules[module], "RESULTS", tmp_path)
@@ -46,6 +45,7 @@ def test_every_benchmark_has_a_make_target_and_keeps_what_it_finds(every: Module
         "serving",
         "edge",
         "scale",
+        "whole",
     } <= set(known)
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for program in known.values():
@@ -97,3 +97,58 @@ def test_the_figures_in_the_documents_are_those_of_the_reference_runs() -> None:
         assert text == figures.filled(text), f"make figures: {document.name} says otherwise"
     assert set(places) <= set(figures.TABLES)
     assert len(places) >= 5
+
+
+def test_a_peer_that_fails_is_told_and_the_others_go_on(
+    every: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    bench = importlib.import_module("bench")
+    script = """import sys
+if "bad" in sys.argv:
+    sys.exit("no disk")
+print('{"seconds": 2, "cpu_s": 1}')
+"""
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "work.py").write_text(script)
+    monkeypatch.setattr(bench, "HERE", tmp_path)
+    monkeypatch.setattr(bench, "peer", lambda name: sys.executable)
+    racing = bench.Bench(tmp_path, full=False)
+    sides = {"ours": bench.Side("work", "good", (), times=2),
+             "theirs": bench.Side("work", "bad", (), environment="theirs", times=2)}  # fmt: skip
+    runs = racing.race(sides)
+    assert list(runs) == ["ours"]
+    assert runs["ours"].spread_s == (2, 2)
+    assert "no disk" in racing.failed["theirs"]
+    assert capsys.readouterr().err.count("theirs failed, and is left out") == 1
+    with pytest.raises(SystemExit, match="no disk"):
+        racing.race({"ours": bench.Side("work", "bad", ())})
+
+
+def test_a_peer_whose_environment_cannot_be_made_is_a_peer_that_fails(
+    every: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bench = importlib.import_module("bench")
+    (tmp_path / "peers").mkdir()
+    (tmp_path / "peers" / "theirs.lock").write_text("no-such-package==0.0.0 --hash=sha256:00\n")
+    monkeypatch.setattr(bench, "HERE", tmp_path)
+    monkeypatch.setattr(bench, "PEERS", tmp_path / "environments")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(bench.PeerFailed, match=r"theirs\.lock can't be installed"):
+        bench.peer("theirs")
+
+
+def test_an_exponent_says_how_time_grows(every: ModuleType) -> None:
+    growth = importlib.import_module("parts.whole_growth")
+    assert growth.exponent([10, 100, 1000], [0.5, 5.0, 50.0]) == pytest.approx(1)
+    assert growth.exponent([1, 10, 100], [3.0, 3.0, 3.0]) == pytest.approx(0)
+
+
+def test_the_page_shows_how_time_grows_and_who_failed(every: ModuleType, tmp_path: Path) -> None:
+    grown = {"of": "rows", "sizes": [1, 10], "seconds": [1.0, 9.0], "exponent": 0.954,
+             "exponent_steady": 1.0}  # fmt: skip
+    keep(tmp_path, "whole", "2026-02-01T00", growth={"reading": grown}, failed={"Prefect": "fell"})
+    found = every.newest("whole")
+    html = every.page.write({"whole": (found, [])}).read_text(encoding="utf-8")
+    assert "How time grows" in html
+    assert "because they failed: Prefect" in html
