@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from documentation import figures
+from documentation import figures, whole
 from documents import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
@@ -152,3 +152,20 @@ def test_the_page_shows_how_time_grows_and_who_failed(every: ModuleType, tmp_pat
     html = every.page.write({"whole": (found, [])}).read_text(encoding="utf-8")
     assert "How time grows" in html
     assert "because they failed: Prefect" in html
+
+
+def test_the_tables_of_the_whole_say_medians_and_how_far_apart_the_runs_were() -> None:
+    walk = {"run_s": 20.0, "answer_s": 2.0, "run_cpu_s": 30.0, "run_mib": 1500.0,
+            "server_mib": 120.0, "rmse": 16.0}  # fmt: skip
+    walks = [walk | {"run_s": seconds} for seconds in (20.0, 26.0, 21.0)]
+    told = whole.path({"path": {"Treadle": walks, "Metaflow": [walk]}})
+    assert "| raw tables to an answer | 23.0 s (22.0 to 28.0) | 22.0 s |" in told
+    assert "| 1,500 MiB | 1,500 MiB |" in told
+    many, one = {"Treadle": {"ms": 250.0}, "Kedro": {"ms": 0.62}}, {"Treadle": {"ms": 1250.0}}
+    told = whole.steps({"steps": {"nothing": many, "imports": one}})
+    assert "| nothing | 250.0 ms | 0.6 ms |" in told
+    assert told.endswith("| 1250.0 ms |  |\n")
+    grown = {"of": "models", "sizes": [1, 10_000], "seconds": [0.0005, 2.5], "exponent": 0.92,
+             "exponent_steady": 1.0}  # fmt: skip
+    told = whole.growth({"growth": {"asking": grown}})
+    assert "| asking | 1 model: 0.5 ms | 10,000 models: 2.5 s | 0.92 | 1.00 |" in told
