@@ -31,7 +31,7 @@ from typing import Any
 import psutil
 import results
 import yaml
-from bench import peer
+from bench import PeerFailed, peer
 
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.adapters.mlflow_sqlite import SqliteMlflowRegistry
@@ -94,9 +94,10 @@ class Seen:
 
 @dataclass
 class Found:
-    """Every ratio, and what was seen of each server at each shape."""
+    """Every ratio, what was seen of each server at each shape, and which peer failed why."""
 
     ratios: dict[str, Figure] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
     seen: dict[str, dict[str, list["Seen"]]] = field(default_factory=dict)
 
     def at_least(self, name: str, number: float, wanted: float) -> None:
@@ -145,9 +146,13 @@ def beside_peers(
         servers = {"treadle": running.enter_context(treadle(home, scratch))}
         servers["bare"] = running.enter_context(bare(bundle, scratch))
         model = peer_model(home, champion, scratch)
-        servers["fastapi+sklearn"] = running.enter_context(fastapi(model, scratch))
-        servers["mlflow"] = running.enter_context(mlflow(model, scratch))
-        servers["mlserver"] = running.enter_context(mlserver(model, scratch))
+        peers = {"fastapi+sklearn": fastapi, "mlflow": mlflow, "mlserver": mlserver}
+        for name, start in peers.items():
+            try:
+                servers[name] = running.enter_context(start(model, scratch))
+            except PeerFailed as fault:
+                found.failed[name] = str(fault)
+                print(f"{name} failed, and is left out: {fault}", file=sys.stderr, flush=True)
         compare(servers, bundle, scratch, rounds, found)
 
 
@@ -363,7 +368,9 @@ def served(
         await_port(port, process, scratch, ready)
         yield f"http://127.0.0.1:{port}{path}", process.pid
     finally:
-        everyone = [process, *psutil.Process(process.pid).children(recursive=True)]
+        started: list[psutil.Process] = []
+        with suppress(psutil.Error):  # it may have ended by itself
+            started = psutil.Process(process.pid).children(recursive=True)
         process.terminate()
         # MLServer 1.7 stays when it is told to end, and leaves its workers.
         try:
@@ -371,7 +378,7 @@ def served(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        for one in everyone[1:]:
+        for one in started:
             with suppress(psutil.Error):
                 one.kill()
 
@@ -389,7 +396,8 @@ def await_port(
             if isinstance(error, urllib.error.HTTPError) and ready is None:
                 return
             if process.poll() is not None or time.monotonic() > deadline:
-                sys.exit((scratch / f"{port}.log").read_text(errors="replace")[-2000:])
+                words = (scratch / f"{port}.log").read_text(errors="replace")[-2000:]
+                raise PeerFailed(f"no answer on port {port}:\n{words}") from error
             time.sleep(0.3)
 
 
