@@ -9,10 +9,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import kfp_server_api
 
+from argo import workflow
 from json_server import JsonHandler, serving_json
 
 Object = dict[str, Any]
-API = "/apis/v2beta1"
+API, OLD_API = "/apis/v2beta1", "/apis/v1beta1/runs/"
 _PLAIN = kfp_server_api.ApiClient(kfp_server_api.Configuration())
 
 
@@ -29,20 +30,26 @@ def as_model(name: str, body: Object) -> Any:
 
 
 class FakeKfp:
-    """``states`` are what a run is in, one a look; ``refuse`` is answered instead, where set."""
+    """``states`` are what a run is in and its steps' nodes, one a look; ``refuse`` is answered
+    instead, where set. ``old`` says whether the older interface, with the workflow, is there."""
 
     def __init__(self) -> None:
         self.url = ""
         self.experiments: dict[str, str] = {}
         self.runs: dict[str, Object] = {}
         self.recurring: dict[str, Object] = {}
-        self.states: list[tuple[str, list[Object]]] = [("SUCCEEDED", [])]
+        self.states: list[tuple[str, list[list[Object]]]] = [("SUCCEEDED", [])]
+        self.old = True
+        self._steps: list[list[Object]] = []
         self.refuse: tuple[int, object] | None = None
         self.silent = 0
 
     def handle(self, method: str, path: str, query: dict[str, str], body: Object) -> object:
         """Answer one request."""
         place = path.removeprefix(API).strip("/").split("/")
+        if path.startswith(OLD_API) and self.old:
+            manifest = json.dumps(workflow(*self._steps))
+            return {"run": {}, "pipeline_runtime": {"workflow_manifest": manifest}}
         match (method, *place):
             case ("GET", "healthz"):
                 return {"commit_sha": "fake", "multi_user": False}
@@ -60,10 +67,13 @@ class FakeKfp:
                 self.runs[run_id] = body | {"run_id": run_id}
                 return self.runs[run_id]
             case ("GET", "runs", run_id):
-                state, tasks = self.states.pop(0) if len(self.states) > 1 else self.states[0]
-                whole = {"state": state, "run_details": {"task_details": tasks}}
+                state, self._steps = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+                whole = {"state": state, "run_details": {"task_details": self._tasks()}}
                 as_model("V2beta1Run", self.runs[run_id] | whole)
                 return self.runs[run_id] | whole
+            case ("GET", "runs"):
+                found = [run | {"state": self.states[0][0]} for run in self.runs.values()]
+                return {"runs": found[::-1]}
             case ("GET", "recurringruns"):
                 return {"recurringRuns": list(self.recurring.values())}
             case ("POST", "recurringruns"):
@@ -75,6 +85,11 @@ class FakeKfp:
                 del self.recurring[run_id]
                 return {}
         raise AssertionError(f"KFP has no {method} {path}")
+
+    def _tasks(self) -> list[Object]:
+        """The nodes as the newer interface has them: it leaves out what they say."""
+        nodes = workflow(*self._steps)["status"]["nodes"].values()
+        return [{"display_name": n["displayName"], "state": n["phase"].upper()} for n in nodes]
 
     def _experiment(self, name: str) -> Object:
         return {"experiment_id": self.experiments[name], "display_name": name}
@@ -102,7 +117,7 @@ def start_fake_kfp() -> Iterator[FakeKfp]:
                 try:
                     answer = kfp.handle(self.command, url.path, query, body)
                 except AssertionError as error:
-                    status, answer = 400, {"message": str(error)}
+                    status, answer = 404, {"message": str(error)}
             self.reply(status, answer)
 
         do_GET = do_POST = do_DELETE = _handle  # noqa: N815

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from treadle import progress
+from treadle import last_words, progress
 from treadle.errors import TreadleError, from_os_error
 from treadle.progress import EventKind
 
@@ -79,6 +79,7 @@ def step(stage: str) -> Iterator[StepRun]:
 def _failed(stage: str, words: str, exit_code: int, may_pass: bool = False) -> NoReturn:
     """End the process with a fault's words, in its log and for the launcher."""
     _tell("failed", stage=stage, error=words, exit_code=exit_code, may_pass=may_pass)
+    last_words.leave(f"{stage}: {words}", exit_code)
     print(f"{stage}: {words}", file=sys.stderr, flush=True)
     sys.exit(exit_code)
 
@@ -94,6 +95,7 @@ def _unexpected(stage: str, error: Exception) -> None:
     words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     words += " (a fault in Treadle, or one it has no words for yet)"
     _tell("failed", stage=stage, error=words, exit_code=1, may_pass=False)
+    last_words.leave(f"{stage}: {words}", 1)
 
 
 class _ImportClock:

@@ -6,7 +6,7 @@ import json
 import time
 import urllib.request
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,11 +14,12 @@ from typing import Any
 from urllib3.exceptions import HTTPError
 
 from treadle import runtime
-from treadle.errors import EnvironmentFault, StoreError, TreadleError
+from treadle.errors import EnvironmentFault, SpecError, StoreError, TreadleError
 from treadle.records import Rollout
 from treadle.spec import Spec
-from treadle_pipelines import compiling, uploads
+from treadle_pipelines import compiling, kfp_steps, uploads
 from treadle_pipelines.job import run_name
+from treadle_pipelines.kfp_steps import Step
 
 Say = Callable[[str], None]
 PROBE_S = 5.0
@@ -26,6 +27,7 @@ POLL_S = 5.0
 # How long the API server may stay away while a run is followed.
 OUTAGE_S = 120.0
 _OVER = {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"}
+_UNDER_WAY = {"PENDING", "RUNNING", "PAUSED"}
 
 
 class _Pending(EnvironmentFault):
@@ -85,15 +87,33 @@ class Kfp:
         """Return the address of a run in the UI."""
         return f"{self.url}/#/runs/details/{run_id}"
 
+    def under_way(self, model: str, experiment: str) -> tuple[str, str]:
+        """Return the id at KFP and the name of the run of a model that is under way. Raises
+        SpecError where there is none."""
+        with self._in_words(f"runs of {model}"):
+            place = self._experiment(experiment)
+            found = self._client.list_runs(
+                page_size=50, sort_by="created_at desc", experiment_id=place
+            )
+        for run in found.runs or []:
+            arguments = (run.runtime_config.parameters if run.runtime_config else None) or {}
+            if run.state in _UNDER_WAY and arguments.get("model") == model:
+                return str(run.run_id), str(arguments["run_id"])
+        raise SpecError(
+            f"no run of {model} is under way in experiment {experiment!r} at {self.url}: leave "
+            "--follow out to start one"
+        )
+
     def follow(self, run_id: str, say: Say) -> str:
         """Tell of each step as it gets on, until the run is over; return its state. A short outage
-        is waited for."""
+        is waited for. Raises EnvironmentFault where a pod can't begin, with the reason; the run is
+        left as it is."""
         told: dict[str, str] = {}
+        patience = kfp_steps.Patience()
         away_since: float | None = None
         while True:
             try:
-                with self._in_words(f"run {run_id}"):
-                    run = self._client.get_run(run_id)
+                state, steps = self._look(run_id)
                 away_since = None
             except _Pending as error:
                 away_since = away_since or time.monotonic()
@@ -103,24 +123,59 @@ class Kfp:
                     ) from None
                 time.sleep(POLL_S)
                 continue
-            for task, words in _steps(run):
-                if told.get(task) != words:
-                    told[task] = words
-                    say(f"{task}: {words}")
-            if run.state in _OVER:
-                return str(run.state)
+            for step in steps:
+                if told.get(step.name) != step.words:
+                    told[step.name] = step.words
+                    say(f"{step.name}: {step.words}")
+            if state in _OVER:
+                return state
+            if stuck := patience.ended(steps):
+                raise EnvironmentFault(
+                    f"{stuck}. The run is left as it is, and goes on when that is mended: "
+                    f"{self.link(run_id)}"
+                )
             time.sleep(POLL_S)
 
-    def fault(self, run_id: str) -> str:
-        """Return what KFP says of the steps that failed."""
+    def failure(self, run_id: str, name: str) -> TreadleError:
+        """Return what ended a run, in the words of the step that failed and with its exit code."""
+        state, steps = self._look(run_id)
+        failed = [step for step in steps if step.fault]
+        words = "; ".join(step.fault for step in failed)
+        if not failed:
+            words = f"it is {state.lower()}, and none of its steps says why"
+        if state == "CANCELED":
+            words = "somebody has ended it"
+        error = TreadleError(f"run {name}: {words}; its log: {self.link(run_id)}")
+        error.exit_code = failed[0].exit_code if failed else error.exit_code
+        return error
+
+    def _look(self, run_id: str) -> tuple[str, Sequence[Step]]:
         with self._in_words(f"run {run_id}"):
             run = self._client.get_run(run_id)
-        details = (run.run_details.task_details if run.run_details else None) or []
-        failed = [t for t in details if t.state == "FAILED" and t.pod_name]
-        words = [f"{t.display_name} failed" + (f" ({t.error.message})" if t.error else "")
-                 for t in failed or [t for t in details if t.state == "FAILED"]]  # fmt: skip
-        words += [run.error.message] if run.error and run.error.message else []
-        return "; ".join(dict.fromkeys(words)) or f"the run is {str(run.state).lower()}"
+            workflow = self._workflow(run_id)
+        found = kfp_steps.steps(workflow) if workflow else kfp_steps.named(run)
+        return str(run.state), found
+
+    def _workflow(self, run_id: str) -> dict[str, Any] | None:
+        """Return a run's Argo workflow, which only KFP's older interface gives; None where it
+        isn't served, or not yet."""
+        import kfp_server_api
+
+        try:
+            found = self._client._run_api.api_client.call_api(
+                "/apis/v1beta1/runs/{run_id}",
+                "GET",
+                {"run_id": run_id},
+                response_type="object",
+                auth_settings=["Bearer"],
+                _return_http_data_only=True,
+            )
+        except kfp_server_api.ApiException as error:
+            if error.status in (404, 405, 501):
+                return None
+            raise
+        manifest = (found.get("pipeline_runtime") or {}).get("workflow_manifest")
+        return json.loads(manifest) if manifest else None
 
     def _experiment(self, name: str) -> str:
         return str(self._client.create_experiment(name).experiment_id)
@@ -163,20 +218,6 @@ def _said(error: Any) -> str:
         return str(body.get("message") or body.get("error") or body)[:400]
     except (TypeError, ValueError, AttributeError):
         return str(error.body or error.reason)[:400]
-
-
-def _steps(run: Any) -> Iterator[tuple[str, str]]:
-    """Yield each step and its state in words; drivers, which prepare a step, and the graph itself
-    are left out."""
-    details = (run.run_details.task_details if run.run_details else None) or []
-    for task in details:
-        name = task.display_name or ""
-        if not name or name.endswith("-driver") or name in ("root", run.display_name):
-            continue
-        words = str(task.state or "pending").lower()
-        if task.state in _OVER and task.start_time and task.end_time:
-            words += f" after {(task.end_time - task.start_time).total_seconds():.0f} s"
-        yield name, words
 
 
 def answers(url: str) -> bool:

@@ -12,6 +12,7 @@ from treadle import runtime
 from treadle.errors import (
     EnvironmentFault,
     GateRefused,
+    Interrupted,
     SpecError,
     StoreError,
     TreadleError,
@@ -140,23 +141,28 @@ def _fetched_report(summary: dict[str, Any]) -> str:
 
 
 def _on_kfp(spec: Spec, options: Options) -> tuple[dict[str, Any], int]:
-    if options.follow:
-        raise SpecError("--follow is for Jobs: a run on Kubeflow Pipelines is followed in its UI")
     kfp = kfp_runs.Kfp(runtime.settings().kfp_url or "")
     experiment = options.experiment or spec.name
     if options.every or options.cron:
         every_s = interval_s(options.every) if options.every else None
         made = kfp.schedule(spec, experiment, say, options.cron, every_s)
         return {"to": "kfp", "recurring_run": made, "experiment": experiment}, 0
-    run_id, name = kfp.start(spec, experiment, say)
+    if options.follow:
+        run_id, name = kfp.under_way(spec.name, experiment)
+    else:
+        run_id, name = kfp.start(spec, experiment, say)
     found = {"to": "kfp", "run": name, "run_id": run_id, "link": kfp.link(run_id)}
-    say(f"run {name}: {kfp.link(run_id)}; Ctrl-C leaves it to itself")
     if options.detach:
         return found, 0
-    state = kfp.follow(run_id, say)
+    say(f"run {name}: {kfp.link(run_id)}; Ctrl-C leaves it to itself")
+    try:
+        state = kfp.follow(run_id, say)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"detached: run {name} goes on; --follow shows it again, {kfp.link(run_id)} ends it"
+        ) from None
     if state != "SUCCEEDED":
-        raise TreadleError(f"run {name} is {state.lower()}: {kfp.fault(run_id)}; its log: "
-                           f"{kfp.link(run_id)}")  # fmt: skip
+        raise kfp.failure(run_id, name)
     done = kfp_runs.outcome(name)
     return found | done.model_dump(), 0 if done.promoted else GateRefused.exit_code
 

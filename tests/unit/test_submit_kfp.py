@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
+from argo import cached, step
 from fake_kfp import FakeKfp, start_fake_kfp
 from treadle import runtime
 from treadle.adapters.filesystem import DirectoryStore
 from treadle.config import Settings
-from treadle.errors import EnvironmentFault, SpecError, TreadleError
+from treadle.errors import EnvironmentFault, Interrupted, SpecError, TreadleError
 from treadle.records import Rollout
 from treadle.spec import Spec
-from treadle_pipelines import kfp_runs, spec_file, submit
+from treadle_pipelines import kfp_runs, kfp_steps, spec_file, submit
 from treadle_pipelines.submit import BackEnd, Options
 
 Object = dict[str, Any]
@@ -48,11 +49,6 @@ def store(fake: FakeKfp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dir
     return made
 
 
-def task(name: str, state: str, **more: Any) -> Object:
-    return {"display_name": name, "state": state, "start_time": "2026-11-26T07:00:00Z",
-            "end_time": "2026-11-26T07:00:12Z", **more}  # fmt: skip
-
-
 def decided(store: DirectoryStore, name: str, promoted: bool) -> None:
     made = Rollout(model="wine", version=2, digest="d", promoted=promoted, reasons=["why"],
                    server="http://server:3000", request="{}", answer="{}")  # fmt: skip
@@ -67,10 +63,9 @@ def test_a_run_is_followed_and_its_outcome_is_the_exit_code(
     monkeypatch.setattr(kfp_runs, "run_name", lambda model: f"{model}-1")
     decided(store, "wine-1", promoted)
     fake.states = [
-        ("RUNNING", [task("root", "RUNNING"), task("ingest-data-driver", "SUCCEEDED"),
-                     task("ingest-data", "RUNNING")]),
-        ("SUCCEEDED", [task("ingest-data", "SUCCEEDED"), task("train-model", "SKIPPED")]),
-    ]  # fmt: skip
+        ("RUNNING", [step("ingest-data", "Running", ("Running", ""))]),
+        ("SUCCEEDED", [step("ingest-data", "Succeeded", ("Succeeded", "")), cached("train-model")]),
+    ]
     found, exit_code = submit.run(wine, Options(BackEnd.KFP))
     assert exit_code == code
     assert found["link"] == f"{fake.url}/#/runs/details/r0"
@@ -78,9 +73,11 @@ def test_a_run_is_followed_and_its_outcome_is_the_exit_code(
     assert fake.experiments == {"wine": "e0"}
     out, err = capsys.readouterr()
     assert out == ""  # KFP's client prints links of its own
-    assert "ingest-data: running" in err
-    assert "ingest-data: succeeded after 12 s" in err
+    assert "ingest-data: runs" in err
+    assert "ingest-data: done after 12 s" in err
+    assert "train-model: from the cache" in err
     assert "driver" not in err
+    assert "executor" not in err
     assert submit.words("wine", found).startswith("wine version 2 is the ch")
 
 
@@ -120,13 +117,57 @@ def test_a_recurring_run_takes_the_place_of_the_one_before(
     assert parameters["run_id"] == "wine-[[ScheduledTime]]"
 
 
-def test_a_run_that_fails_names_the_step_and_where_its_log_is(
+def test_a_run_that_fails_has_the_words_of_the_step_and_its_exit_code(
     fake: FakeKfp, store: DirectoryStore, wine: Spec
 ) -> None:
-    failed = task("validate-data", "FAILED", pod_name="p", error={"code": 2, "message": "exit 3"})
-    fake.states = [("FAILED", [failed])]
-    with pytest.raises(TreadleError, match=r"validate-data failed \(exit 3\).*/runs/details/r0"):
+    words = "main: Error (exit code 1): validate: too few rows\nexit code 3\n"
+    fake.states = [("FAILED", [step("validate-data", "Failed", ("Failed", words))])]
+    with pytest.raises(
+        TreadleError, match=r": validate: too few rows;.*/runs/details/r0"
+    ) as raised:
         submit.run(wine, Options(BackEnd.KFP))
+    assert raised.value.exit_code == 3
+
+
+def test_where_the_older_interface_is_gone_the_step_that_failed_is_named(
+    fake: FakeKfp, store: DirectoryStore, wine: Spec
+) -> None:
+    fake.old = False
+    fake.states = [("FAILED", [step("validate-data", "Failed", ("Failed", "words"))])]
+    with pytest.raises(TreadleError, match=r"validate-data failed;.*/runs/details/r0") as raised:
+        submit.run(wine, Options(BackEnd.KFP))
+    assert raised.value.exit_code == 1
+
+
+def test_a_pod_that_cannot_begin_ends_the_wait_and_not_the_run(
+    fake: FakeKfp, store: DirectoryStore, wine: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kfp_steps, "_PATIENCE_S", {"ImagePullBackOff": 0.0})
+    said = ("Pending", "ImagePullBackOff: Back-off pulling image treadle-step:x")
+    fake.states = [("RUNNING", [step("ingest-data", "Running", said)])]
+    with pytest.raises(EnvironmentFault, match=r"treadle-step:x.*push the image.*left as it is"):
+        submit.run(wine, Options(BackEnd.KFP))
+
+
+def test_ctrl_c_leaves_the_run_to_itself_and_follow_shows_it_again(
+    fake: FakeKfp, store: DirectoryStore, wine: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SpecError, match="no run of wine is under way"):
+        submit.run(wine, Options(BackEnd.KFP, follow=True))
+    fake.states = [("RUNNING", [])]
+    with monkeypatch.context() as patched:
+        patched.setattr(kfp_runs.time, "sleep", pressed)
+        with pytest.raises(Interrupted, match=r"goes on; --follow shows it again"):
+            submit.run(wine, Options(BackEnd.KFP))
+    (run,) = fake.runs.values()
+    decided(store, run["display_name"], True)
+    fake.states = [("RUNNING", []), ("SUCCEEDED", [])]
+    found, code = submit.run(wine, Options(BackEnd.KFP, follow=True))
+    assert (found["run"], code) == (run["display_name"], 0)
+    assert len(fake.runs) == 1
 
 
 def test_a_short_outage_is_waited_for_and_a_long_one_said(
