@@ -2,6 +2,7 @@
 must fit the models of KFP's own client, and what it gives is made of them."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -43,6 +44,7 @@ class FakeKfp:
         self._steps: list[list[Object]] = []
         self.refuse: tuple[int, object] | None = None
         self.silent = 0
+        self.slow_s = 0.0
 
     def handle(self, method: str, path: str, query: dict[str, str], body: Object) -> object:
         """Answer one request."""
@@ -105,6 +107,7 @@ def start_fake_kfp() -> Iterator[FakeKfp]:
             url = urlsplit(self.path)
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length) or "null") if length else {}
+            time.sleep(kfp.slow_s)
             if kfp.silent:
                 kfp.silent -= 1
                 self.break_off()

@@ -24,6 +24,8 @@ from treadle_pipelines.kfp_steps import Step
 Say = Callable[[str], None]
 PROBE_S = 5.0
 POLL_S = 5.0
+# For each of the four tries that its client makes of a request.
+REQUEST_S = (5, 15)
 # How long the API server may stay away while a run is followed.
 OUTAGE_S = 120.0
 _OVER = {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"}
@@ -44,6 +46,8 @@ class Kfp:
             import kfp
 
             self._client = kfp.Client(host=self.url)
+        self._api = self._client._run_api.api_client
+        self._bound_requests()
 
     def start(self, spec: Spec, experiment: str, say: Say) -> tuple[str, str]:
         """Start a run of the training graph; return its id at KFP and its name."""
@@ -116,7 +120,9 @@ class Kfp:
                 state, steps = self._look(run_id)
                 away_since = None
             except _Pending as error:
-                away_since = away_since or time.monotonic()
+                if away_since is None:
+                    away_since = time.monotonic()
+                    say(f"{error}; waiting for it, {OUTAGE_S:.0f} s at most")
                 if time.monotonic() - away_since > OUTAGE_S:
                     raise EnvironmentFault(
                         f"{error}; the run goes on: {self.link(run_id)}"
@@ -162,7 +168,7 @@ class Kfp:
         import kfp_server_api
 
         try:
-            found = self._client._run_api.api_client.call_api(
+            found = self._api.call_api(
                 "/apis/v1beta1/runs/{run_id}",
                 "GET",
                 {"run_id": run_id},
@@ -179,6 +185,17 @@ class Kfp:
 
     def _experiment(self, name: str) -> str:
         return str(self._client.create_experiment(name).experiment_id)
+
+    def _bound_requests(self) -> None:
+        """See that every request ends: KFP's client waits for ever where it isn't told with each
+        one how long."""
+        rest = self._api.rest_client
+        unbounded = rest.request
+
+        def request(*arguments: Any, **named: Any) -> Any:
+            return unbounded(*arguments, **named | {"_request_timeout": REQUEST_S})
+
+        rest.request = request
 
     @contextlib.contextmanager
     def _compiled(self, spec: Spec) -> Iterator[Path]:

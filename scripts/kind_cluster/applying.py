@@ -1,5 +1,6 @@
 """What goes onto the cluster: the manifests with our images' tags, and secrets made for it."""
 
+import json
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from kind_cluster import CONTEXT, ROOT
+from kind_cluster.addresses import MLFLOW, PIPELINES
 from kind_cluster.programs import run
 from treadle.adapters.kubernetes import Cluster
 from treadle.progress import say
@@ -21,6 +23,7 @@ NAMESPACE = ROOT / "manifests" / "base" / "namespace.yaml"
 TAGGED = ROOT / "build" / "deploy"
 KFP_NAMESPACE = "kubeflow"
 KFP_PAGE = {"kind": "Service", "name": "ml-pipeline-ui", "namespace": KFP_NAMESPACE}
+KFP_CONFIG = {"kind": "ConfigMap", "name": "ml-pipeline-config", "namespace": KFP_NAMESPACE}
 KFP_NODE_PORT = [
     {"op": "add", "path": "/spec/type", "value": "NodePort"},
     {"op": "add", "path": "/spec/ports/0/nodePort", "value": 30880},
@@ -64,9 +67,21 @@ def write_tagged(images: Sequence[str], kfp: bool, directory: Path) -> None:
     }
     if kfp:
         kustomization["components"] = [up + str(KFP.relative_to(ROOT))]
-        kustomization["patches"] = [{"target": KFP_PAGE, "patch": yaml.safe_dump(KFP_NODE_PORT)}]
+        patches = ((KFP_PAGE, KFP_NODE_PORT), (KFP_CONFIG, [_with_addresses()]))
+        kustomization["patches"] = [
+            {"target": target, "patch": yaml.safe_dump(patch)} for target, patch in patches
+        ]
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+
+
+def _with_addresses() -> dict[str, str]:
+    """Return the patch that puts this machine's addresses into KFP's settings, so that its page
+    leads to MLflow's runs, and those to its page."""
+    config = json.loads((KFP / "treadle" / "config.json").read_text(encoding="utf-8"))
+    links = {"kfpBaseURL": PIPELINES.url, "mlflowBaseURL": MLFLOW.url}
+    config["plugins"]["mlflow"]["settings"] |= links
+    return {"op": "replace", "path": "/data/config.json", "value": json.dumps(config)}
 
 
 def renew_ray(cluster: Cluster) -> None:

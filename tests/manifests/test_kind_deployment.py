@@ -1,5 +1,6 @@
 """What `make deploy` relies on in the manifests."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +79,13 @@ def test_kubeflow_pipelines_come_with_the_port_that_the_config_leads_to() -> Non
     shutil.rmtree(directory)
     assert [(directory / each).resolve() for each in written["components"]] == [applying.KFP]
     assert (applying.KFP / "cluster-scoped" / "kustomization.yaml").is_file()
-    (patch,) = written["patches"]
+    patch, addresses = written["patches"]
     config = yaml.safe_load((ROOT / "kind-config.yaml").read_text())
     mappings = config["nodes"][0]["extraPortMappings"]
     assert yaml.safe_load(patch["patch"])[1]["value"] in {m["containerPort"] for m in mappings}
+    (change,) = yaml.safe_load(addresses["patch"])
+    linked = json.loads(change["value"])
+    settings = linked["plugins"]["mlflow"]["settings"]
+    assert settings.pop("kfpBaseURL") == "http://127.0.0.1:8080"
+    assert settings.pop("mlflowBaseURL") == "http://127.0.0.1:5000"
+    assert linked == json.loads((applying.KFP / "treadle" / "config.json").read_text())

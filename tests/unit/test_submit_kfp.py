@@ -4,6 +4,7 @@ endpoints and models."""
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -159,7 +160,7 @@ def test_ctrl_c_leaves_the_run_to_itself_and_follow_shows_it_again(
         submit.run(wine, Options(BackEnd.KFP, follow=True))
     fake.states = [("RUNNING", [])]
     with monkeypatch.context() as patched:
-        patched.setattr(kfp_runs.time, "sleep", pressed)
+        patched.setattr(kfp_runs, "time", SimpleNamespace(sleep=pressed))
         with pytest.raises(Interrupted, match=r"goes on; --follow shows it again"):
             submit.run(wine, Options(BackEnd.KFP))
     (run,) = fake.runs.values()
@@ -181,6 +182,21 @@ def test_a_short_outage_is_waited_for_and_a_long_one_said(
     fake.refuse = (503, {"message": "upstream connect error"})
     with pytest.raises(EnvironmentFault, match=r"in trouble: upstream connect error.*goes on"):
         kfp.follow(run_id, lambda _: None)
+
+
+def test_an_api_server_that_takes_requests_and_says_nothing_is_given_up(
+    fake: FakeKfp, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    kfp = kfp_runs.Kfp(fake.url)
+    monkeypatch.setattr(kfp_runs, "REQUEST_S", (0.1, 0.05))
+    monkeypatch.setattr(kfp_runs, "OUTAGE_S", 0.1)
+    fake.slow_s = 0.3
+    told: list[str] = []
+    with pytest.raises(EnvironmentFault, match=r"doesn't answer.*the run goes on"):
+        kfp.follow("r0", told.append)
+    (words,) = told
+    assert "waiting for it" in words
 
 
 def test_what_kfp_refuses_is_said_in_its_words(
