@@ -12,10 +12,13 @@ EXECUTOR = "metadata-0-1-retry-system-container-executor"
 def workflow(*steps: list[Object]) -> Object:
     """A run of these steps."""
     nodes = [
-        node("treadle-training-x7k2p", "DAG", "Running", "entrypoint"),
-        node("root-driver", "Pod", "Succeeded", "system-dag-driver"),
-        node("root", "DAG", "Running", "root"),
+        *retried("treadle-training-x7k2p", "DAG", "Running", "entrypoint"),
+        *retried("root-driver", "Pod", "Succeeded", "system-dag-driver"),
+        *retried("root", "DAG", "Running", "root"),
         *(each for step in steps for each in step),
+        # What is left out after a failure.
+        node("later-driver", "Skipped", "Omitted", "system-container-driver"),
+        node("later", "Skipped", "Omitted", EXECUTOR),
     ]
     return {"status": {"nodes": {each["id"]: each for each in nodes}}}
 
@@ -25,23 +28,31 @@ def step(
 ) -> list[Object]:
     """A step's nodes; ``tries`` are phases and messages of its pods, ``driver`` and ``said`` the
     driver's. Without a phase the driver is still at it."""
-    first = node(f"{name}-driver", "Pod", driver, "system-container-driver", message=said)
+    first = retried(f"{name}-driver", "Pod", driver, "system-container-driver", said)
     if not phase:
-        return [first]
-    whole = node(name, "DAG", phase, EXECUTOR)
-    retry = node("executor", "Retry", phase, EXECUTOR.replace("executor", "impl"), within=whole)
+        return first
+    outer, whole = retried(name, "DAG", phase, EXECUTOR)
+    impl = EXECUTOR.replace("executor", "impl")
     pods = [
-        node(f"executor({n})", "Pod", phase, retry["templateName"], message, whole)
+        node(f"executor({n})", "Pod", phase, impl, message, whole)
         for n, (phase, message) in enumerate(tries)
     ]
-    return [first, whole, retry, *pods]
+    return [*first, outer, whole, node("executor", "Retry", phase, impl, within=whole), *pods]
 
 
 def cached(name: str) -> list[Object]:
     """A step whose outputs the cache had."""
-    first, whole, *_ = step(name, "Succeeded")
+    *before, _ = step(name, "Succeeded")
     why = "when 'true != true' evaluated false"
-    return [first, whole, node("executor", "Skipped", "Skipped", "impl", why, whole)]
+    return [*before, node("executor", "Skipped", "Skipped", "impl", why, before[-1])]
+
+
+def retried(name: str, kind: str, phase: str, template: str, message: str = "") -> list[Object]:
+    """A node that KFP has Argo try again: the whole, and its first try."""
+    return [
+        node(name, "Retry", phase, template),
+        node(f"{name}(0)", kind, phase, template, message),
+    ]
 
 
 def node(

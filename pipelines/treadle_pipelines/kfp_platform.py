@@ -15,6 +15,9 @@ from treadle.spec import Resources, Stage
 from treadle_pipelines.job import SECRET, SETTINGS, SIGNING, USER
 
 HOME = "/tmp/treadle"  # noqa: S108 - the pod's own
+# How long after its beginning a step may be tried again. Argo counts the step's own work too, and
+# ends what is still running then: so it is more than any step takes.
+RETRY_WITHIN = "604800s"
 _STAGES = {
     "ingest-data": Stage.INGEST,
     "validate-data": Stage.VALIDATE,
@@ -65,7 +68,7 @@ def _place(task: Any, stage: Stage, resources: Resources) -> None:
         num_retries=asked.retries,
         backoff_duration="10s",
         backoff_factor=2,
-        backoff_max_duration="120s",
+        backoff_max_duration=RETRY_WITHIN,
     )
     task.set_caching_options(stage in _CACHED)
     task.set_env_variable(f"{PREFIX}HOME", HOME)

@@ -2,7 +2,9 @@
 pods say why they wait and how they ended.
 
 A step is a task of the graph: its driver is a pod, then comes a DAG of its own around an executor,
-which is a pod for each try, or is skipped where the cache has the outputs.
+which is a pod for each try, or is skipped where the cache has the outputs. KFP has Argo try all of
+them again where the surroundings fail, so each is a node for the whole and one for each try, called
+``name(0)`` and so on.
 """
 
 import re
@@ -56,13 +58,11 @@ class Step:
 def steps(workflow: Mapping[str, Any]) -> list[Step]:
     """Return the steps that have begun, in the order in which they did."""
     nodes = list(((workflow.get("status") or {}).get("nodes") or {}).values())
+    # What comes after a failure is there too, as left out.
+    nodes = [node for node in nodes if node.get("phase") != "Omitted"]
     nodes.sort(key=lambda node: str(node.get("startedAt") or "9"))
-    drivers = {_name(node): node for node in nodes if _DRIVER in str(node.get("templateName"))}
-    wholes = {
-        _name(node): node
-        for node in nodes
-        if node["type"] == "DAG" and str(node.get("templateName")).endswith(_STEP)
-    }
+    drivers = {_name(node): node for node in nodes if _is(node, "Pod", _DRIVER)}
+    wholes = {_name(node): node for node in nodes if _is(node, "DAG", _STEP)}
     return [
         _step(name, wholes[name], _inside(nodes, wholes[name]))
         if name in wholes
@@ -71,8 +71,12 @@ def steps(workflow: Mapping[str, Any]) -> list[Step]:
     ]
 
 
+def _is(node: Node, kind: str, template: str) -> bool:
+    return node["type"] == kind and str(node.get("templateName")).endswith(template)
+
+
 def _name(node: Node) -> str:
-    return str(node["displayName"]).removesuffix("-driver")
+    return re.sub(r"(-driver)?(\(\d+\))?$", "", str(node["displayName"]))
 
 
 def _inside(nodes: Iterable[Node], whole: Node) -> list[Node]:

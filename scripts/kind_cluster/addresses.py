@@ -31,7 +31,8 @@ MLFLOW = Address("MLflow", 5000, "/health")
 S3 = Address("S3", 8333, "/healthz")
 ADDRESSES = (MODEL_SERVER, MLFLOW, Address("Ray dashboard", 8265, "/api/version"), S3)
 PIPELINES = Address("Kubeflow Pipelines", 8080, "/apis/v2beta1/healthz")
-FIRST_RUN = ".venv/bin/treadle submit examples/wine/wine.yaml --to job"
+# On Kubeflow Pipelines where they are there, else as a Job.
+FIRST_RUN = ".venv/bin/treadle submit examples/wine/wine.yaml"
 FIRST_REQUEST = f"curl {MODEL_SERVER.url}/v1/models"
 
 

@@ -22,12 +22,7 @@ NAMESPACE = ROOT / "manifests" / "base" / "namespace.yaml"
 # In the tree, for kustomize reads no directory by an absolute path; git ignores it.
 TAGGED = ROOT / "build" / "deploy"
 KFP_NAMESPACE = "kubeflow"
-KFP_PAGE = {"kind": "Service", "name": "ml-pipeline-ui", "namespace": KFP_NAMESPACE}
 KFP_CONFIG = {"kind": "ConfigMap", "name": "ml-pipeline-config", "namespace": KFP_NAMESPACE}
-KFP_NODE_PORT = [
-    {"op": "add", "path": "/spec/type", "value": "NodePort"},
-    {"op": "add", "path": "/spec/ports/0/nodePort", "value": 30880},
-]
 
 
 def apply_all(cluster: Cluster, images: Sequence[str], kfp: bool, path: str) -> None:
@@ -56,7 +51,7 @@ def _kubectl(arguments: Sequence[str], path: str) -> None:
 
 def write_tagged(images: Sequence[str], kfp: bool, directory: Path) -> None:
     """Write a kustomization that is the overlay with these images (``name:tag``) and, with ``kfp``,
-    Kubeflow Pipelines, whose page gets the port that kind-config.yaml leads to."""
+    Kubeflow Pipelines in the size of one machine."""
     up = "../" * len(directory.relative_to(ROOT).parts)
     tagged = [dict(zip(("name", "newTag"), each.rsplit(":", 1), strict=True)) for each in images]
     kustomization: dict[str, object] = {
@@ -66,10 +61,11 @@ def write_tagged(images: Sequence[str], kfp: bool, directory: Path) -> None:
         "images": tagged,
     }
     if kfp:
-        kustomization["components"] = [up + str(KFP.relative_to(ROOT))]
-        patches = ((KFP_PAGE, KFP_NODE_PORT), (KFP_CONFIG, [_with_addresses()]))
+        kustomization["components"] = [
+            up + str(each.relative_to(ROOT)) for each in (KFP, KFP / "one-machine")
+        ]
         kustomization["patches"] = [
-            {"target": target, "patch": yaml.safe_dump(patch)} for target, patch in patches
+            {"target": KFP_CONFIG, "patch": yaml.safe_dump([_with_addresses()])}
         ]
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")

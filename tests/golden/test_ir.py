@@ -112,6 +112,9 @@ def test_steps_ask_for_what_the_spec_says(tmp_path: Path) -> None:
                for name, task in ir["root"]["dag"]["tasks"].items()}  # fmt: skip
     assert retries["train-model"] == 5
     assert retries["ingest-data"] == 2
+    # Argo counts from the step's beginning, and ends what runs then.
+    for task in ir["root"]["dag"]["tasks"].values():
+        assert int(task["retryPolicy"]["backoffMaxDuration"].removesuffix("s")) >= 7 * 24 * 3600
 
 
 def test_a_laptops_graph_has_none_of_it() -> None:

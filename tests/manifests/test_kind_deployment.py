@@ -77,9 +77,12 @@ def test_kubeflow_pipelines_come_with_the_port_that_the_config_leads_to() -> Non
     applying.write_tagged([], True, directory)
     written = yaml.safe_load((directory / "kustomization.yaml").read_text())
     shutil.rmtree(directory)
-    assert [(directory / each).resolve() for each in written["components"]] == [applying.KFP]
+    small = applying.KFP / "one-machine"
+    found = [(directory / each).resolve() for each in written["components"]]
+    assert found == [applying.KFP, small]
     assert (applying.KFP / "cluster-scoped" / "kustomization.yaml").is_file()
-    patch, addresses = written["patches"]
+    (addresses,) = written["patches"]
+    patch, *_ = yaml.safe_load((small / "kustomization.yaml").read_text())["patches"]
     config = yaml.safe_load((ROOT / "kind-config.yaml").read_text())
     mappings = config["nodes"][0]["extraPortMappings"]
     assert yaml.safe_load(patch["patch"])[1]["value"] in {m["containerPort"] for m in mappings}
