@@ -83,6 +83,9 @@ class FakeKfp:
                 made_id = f"c{len(self.recurring)}"
                 self.recurring[made_id] = body | {"recurring_run_id": made_id}
                 return self.recurring[made_id]
+            case ("POST", "recurringruns", action) if action.endswith(":disable"):
+                self.recurring[action.removesuffix(":disable")]["status"] = "DISABLED"
+                return {}
             case ("DELETE", "recurringruns", run_id):
                 del self.recurring[run_id]
                 return {}

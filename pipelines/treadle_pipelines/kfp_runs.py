@@ -29,6 +29,9 @@ REQUEST_S = (5, 15)
 # How long the API server may stay away while a run is followed.
 OUTAGE_S = 120.0
 _OVER = {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"}
+# KFP puts a run's id in its place in all of a workflow. Its own macros, [[ScheduledTime]] and the
+# like, stay as they are in recurring runs of compiled graphs (2.17).
+_RUN_ID = "{{workflow.uid}}"
 _UNDER_WAY = {"PENDING", "RUNNING", "PAUSED"}
 
 
@@ -80,16 +83,33 @@ class Kfp:
                 interval_second=interval_s,
                 no_catchup=True,
                 pipeline_package_path=str(package),
-                # KFP puts the time of each run in.
-                params=compiling.cluster_arguments(there, f"{spec.name}-[[ScheduledTime]]"),
+                params=compiling.cluster_arguments(there, f"{spec.name}-{_RUN_ID}"),
             )
-            for each in former:
-                self._client.delete_recurring_run(each.recurring_run_id)
+            self._end(former, place)
         return str(made.recurring_run_id)
+
+    def _end(self, former: Sequence[Any], experiment_id: str) -> None:
+        """End recurring runs. Kubernetes removes with one the workflow that it has started: where a
+        run of it is under way, it is only switched off, and removed another time."""
+        runs = (
+            self._client.list_runs(
+                page_size=100, sort_by="created_at desc", experiment_id=experiment_id
+            ).runs
+            or []
+        )
+        busy = {run.recurring_run_id for run in runs if run.state in _UNDER_WAY}
+        for each in former:
+            self._client.disable_recurring_run(each.recurring_run_id)
+            if each.recurring_run_id not in busy:
+                self._client.delete_recurring_run(each.recurring_run_id)
 
     def link(self, run_id: str) -> str:
         """Return the address of a run in the UI."""
         return f"{self.url}/#/runs/details/{run_id}"
+
+    def recurring_link(self, recurring_run_id: str) -> str:
+        """Return the address of a recurring run in the UI, where it can be ended too."""
+        return f"{self.url}/#/recurringrun/details/{recurring_run_id}"
 
     def under_way(self, model: str, experiment: str) -> tuple[str, str]:
         """Return the id at KFP and the name of the run of a model that is under way. Raises
@@ -102,7 +122,8 @@ class Kfp:
         for run in found.runs or []:
             arguments = (run.runtime_config.parameters if run.runtime_config else None) or {}
             if run.state in _UNDER_WAY and arguments.get("model") == model:
-                return str(run.run_id), str(arguments["run_id"])
+                name = str(arguments["run_id"]).replace(_RUN_ID, str(run.run_id))
+                return str(run.run_id), name
         raise SpecError(
             f"no run of {model} is under way in experiment {experiment!r} at {self.url}: leave "
             "--follow out to start one"

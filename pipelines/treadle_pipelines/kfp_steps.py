@@ -90,7 +90,8 @@ def _prepared(name: str, driver: Node) -> Step:
     if driver.get("phase") in _FAILED:
         message = str(driver.get("message", "")).strip()
         return Step(name, "failed", fault=f"{name}: KFP's driver failed ({message})")
-    return _waiting(name, driver) or Step(name, "is being prepared")
+    words = "is being prepared"
+    return _waiting(name, driver) or Step(name, words, waits="KFP's driver doesn't get on")
 
 
 def _step(name: str, whole: Node, tries: list[Node]) -> Step:

@@ -146,7 +146,8 @@ def _on_kfp(spec: Spec, options: Options) -> tuple[dict[str, Any], int]:
     if options.every or options.cron:
         every_s = interval_s(options.every) if options.every else None
         made = kfp.schedule(spec, experiment, say, options.cron, every_s)
-        return {"to": "kfp", "recurring_run": made, "experiment": experiment}, 0
+        link = kfp.recurring_link(made)
+        return {"to": "kfp", "recurring_run": made, "experiment": experiment, "link": link}, 0
     if options.follow:
         run_id, name = kfp.under_way(spec.name, experiment)
     else:
@@ -175,7 +176,7 @@ def words(model: str, found: dict[str, Any]) -> str:
             f"end it: kubectl -n {found['namespace']} delete cronjob {found['cron_job']}"
         )
     if "recurring_run" in found:
-        return f"recurring run {found['recurring_run']} in experiment {found['experiment']}"
+        return f"recurring run of {model} in experiment {found['experiment']}: {found['link']}"
     if "version" not in found:
         return str(found.get("link") or f"Job {found['job']} is started")
     state = "champion" if found["promoted"] else "challenger; the champion stays"
@@ -183,7 +184,9 @@ def words(model: str, found: dict[str, Any]) -> str:
     lines += [f"  {reason}" for reason in found["reasons"]]
     answered = found.get("prediction") or found
     if found["promoted"]:
-        lines += [f"asked over HTTP:  POST {answered['server']}/v1/models/{model}/predict",
+        # Its address here: the cluster's own is of no use to a reader.
+        server = runtime.settings().server_url or answered["server"]
+        lines += [f"asked over HTTP:  POST {server}/v1/models/{model}/predict",
                   f"  {answered['request']}", "answered:", f"  {answered['answer']}"]  # fmt: skip
     lines += [f"report:   {found['report']}"] if "report" in found else []
     return "\n".join(lines)

@@ -115,7 +115,22 @@ def test_a_recurring_run_takes_the_place_of_the_one_before(
     assert left["treadle-wine"]["trigger"]["cron_schedule"]["cron"] == "0 0 3 * * 1"
     assert left["treadle-wine"]["no_catchup"]
     parameters = left["treadle-wine"]["runtime_config"]["parameters"]
-    assert parameters["run_id"] == "wine-[[ScheduledTime]]"
+    assert parameters["run_id"] == "wine-{{workflow.uid}}"
+
+
+def test_a_recurring_run_with_a_run_under_way_is_switched_off_and_later_removed(
+    fake: FakeKfp, store: DirectoryStore, wine: Spec
+) -> None:
+    """With its recurring run Kubernetes would remove the workflow."""
+    submit.run(wine, Options(BackEnd.KFP, every="6h"))
+    fake.runs["r7"] = {"run_id": "r7", "recurring_run_id": "c0"}
+    fake.states = [("RUNNING", [])]
+    submit.run(wine, Options(BackEnd.KFP, every="7d"))
+    assert fake.recurring["c0"]["status"] == "DISABLED"
+    fake.states = [("SUCCEEDED", [])]
+    submit.run(wine, Options(BackEnd.KFP, every="1d"))
+    (left,) = fake.recurring.values()
+    assert int(left["trigger"]["periodic_schedule"]["interval_second"]) == 24 * 3600
 
 
 def test_a_run_that_fails_has_the_words_of_the_step_and_its_exit_code(
@@ -169,6 +184,19 @@ def test_ctrl_c_leaves_the_run_to_itself_and_follow_shows_it_again(
     found, code = submit.run(wine, Options(BackEnd.KFP, follow=True))
     assert (found["run"], code) == (run["display_name"], 0)
     assert len(fake.runs) == 1
+
+
+def test_a_recurring_run_that_is_under_way_is_followed_by_its_own_name(
+    fake: FakeKfp, store: DirectoryStore, wine: Spec
+) -> None:
+    submit.run(wine, Options(BackEnd.KFP, every="6h"))
+    (recurring,) = fake.recurring.values()
+    begun = {"run_id": "r7", "runtime_config": recurring["runtime_config"]}
+    fake.runs["r7"] = begun
+    decided(store, "wine-r7", True)
+    fake.states = [("RUNNING", []), ("SUCCEEDED", [])]
+    found, code = submit.run(wine, Options(BackEnd.KFP, follow=True))
+    assert (found["run"], found["run_id"], code) == ("wine-r7", "r7", 0)
 
 
 def test_a_short_outage_is_waited_for_and_a_long_one_said(
