@@ -1,6 +1,7 @@
 """Edges between which numbers are counted, for the eye and for comparison."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from treadle.records import ColumnProfile
@@ -25,9 +26,9 @@ def cell_edges(quantiles: Sequence[float]) -> list[float]:
     that each cell holds about as many rows, with a cell of its own for a value that takes up
     several. The first and the last cell are open."""
     edges: list[float] = []
-    for value in sorted(set(quantiles)):
+    for value, times in sorted(Counter(quantiles).items()):
         edges.append(value)
-        if quantiles.count(value) > 1 or len(quantiles) == 1:
+        if times > 1 or len(quantiles) == 1:
             edges.append(math.nextafter(value, math.inf))
     return edges
 

@@ -115,7 +115,7 @@ def _encode_series(series: "pd.Series", feature: Feature, faults: list[Fault]) -
             texts = _encode_series(series, feature.model_copy(update={"tokens": None}), faults)
             return encode_values(texts.tolist(), feature.name, feature.read_as, [])
         case Kind.CATEGORY if pd.api.types.is_string_dtype(series):
-            return series.astype(object).where(series.notna(), NULL_CATEGORY).to_numpy()
+            return series.to_numpy(dtype=object, na_value=NULL_CATEGORY)
         case Kind.NUMBER if pd.api.types.is_numeric_dtype(series):
             return within_float32(series.to_numpy(dtype=np.float64, na_value=np.nan))
         case Kind.BOOLEAN if pd.api.types.is_bool_dtype(series):

@@ -1,10 +1,14 @@
 """Which names an object store takes: those that every adapter can hold, so that a key that works
 on a laptop works on the cluster."""
 
+import re
+
 from treadle.errors import StoreError
 
 MAX_KEY_BYTES = 1024  # S3's limit
 MAX_PART_BYTES = 255  # the limit of ext4, XFS, APFS and NTFS for one name
+# S3 lists keys as XML, which has no way to write most control characters.
+_UNWRITABLE = re.compile(r"[\\\x00-\x1f\x7f-\x9f\ufffe\uffff]")
 ASIDE = ".tmp"  # DirectoryStore's folder for half-written blobs, so no key may live there
 
 
@@ -49,8 +53,7 @@ def _fault(key: str) -> str | None:
         return f"it has {size_bytes} bytes, the most is {MAX_KEY_BYTES}"
     if key.startswith("/"):
         return "it begins with '/'"
-    # S3 lists keys as XML, which has no way to write most control characters.
-    if "\\" in key or any(ord(c) < 32 or 127 <= ord(c) < 160 or c in "\ufffe\uffff" for c in key):
+    if _UNWRITABLE.search(key):
         return "it holds a backslash or a control character"
     return _fault_of_parts(key.split("/"))
 

@@ -12,7 +12,7 @@ from treadle import drift, metrics
 from treadle.answers import Output
 from treadle.bundle import Bundle
 from treadle.encoding import NULL_CATEGORY, Column, untokenised
-from treadle.feedback import estimate, log, reference
+from treadle.feedback import estimate, log, reference, steps
 from treadle.feedback.log import Labelled, Logged
 from treadle.feedback.reference import Reference
 from treadle.monitoring import Against, Counted, Estimate, Evidence, LogState, Skew, Step
@@ -79,7 +79,7 @@ def look(
     known = reference.known_columns(bundle)
     drifts, prediction, cells = _compared(champion, fresh, known)
     features = fresh.columns
-    counts = {c.name: reference.counted(cells[c.name], features[c.name], c) for c in known}
+    counts = {c.name: steps.counted(cells[c.name], features[c.name], c) for c in known}
     seen = Evidence(
         model=version.name,
         version=version.version,
@@ -123,19 +123,22 @@ def _steps(
 ) -> list[Step]:
     """Return how far each column moved since the look before; since the last rows of training,
     where this is the first."""
-    columns = fresh.columns
-    found = []
+    pairs = []
     for column in known:
         before = window.cells.get(column.name) or was.last.get(column.name)
-        if before is None or len(before.cells) != len(now[column.name].cells):
-            continue
-        step = reference.between(column, before, now[column.name])
-        told = {
-            "usual": reference.usual_of(was.usual.get(column.name, []), fresh.rows),
-            "unseen": _unseen(columns[column.name], column),
-            "words": drifts[column.name].words,
-        }
-        found.append(step.model_copy(update=told))
+        if before is not None and len(before.cells) == len(now[column.name].cells):
+            pairs.append((column, before, now[column.name]))
+    columns, profiles = fresh.columns, {column.name: column for column in known}
+    found = [
+        step.model_copy(
+            update={
+                "usual": steps.usual_of(was.usual.get(step.column, []), fresh.rows),
+                "unseen": _unseen(columns[step.column], profiles[step.column]),
+                "words": drifts[step.column].words,
+            }
+        )
+        for step in steps.between(pairs)
+    ]
     return sorted(found, key=lambda step: step.usual.distance - step.distance)
 
 

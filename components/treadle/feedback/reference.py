@@ -1,21 +1,19 @@
 """What a champion was when it was trained, for later rows to be held against: made once from the
 snapshots behind it, then kept in the object store."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from treadle import drift, metrics, prepared
+from treadle import metrics, prepared
 from treadle.answers import Output
 from treadle.bundle import Bundle
 from treadle.edges import QUANTILES, bin_edges, cell_edges
-from treadle.feedback import estimate
-from treadle.monitoring import Counted, Step, Usual
+from treadle.feedback import estimate, steps
+from treadle.monitoring import Counted, Usual
 from treadle.ports import ObjectStore
 from treadle.predictions import feature_array
 from treadle.records import (
@@ -31,11 +29,6 @@ from treadle.resampling import Vector
 from treadle.signature import frame_of, read_frame
 
 PREDICTION = "prediction"
-# The rows that training saw are parted so finely, down to parts of LEAST_PART rows, and ever more
-# coarsely, to learn how far columns move from one part to the next anyway: a column that turns with
-# the hour moves from hour to hour, and not from week to week.
-MOST_PARTS, LEAST_PARTS = 512, 8
-LEAST_PART = 200
 # Of larger tables the newest rows.
 MOST_ROWS = 500_000
 FORM = 4
@@ -138,117 +131,12 @@ def _in_time(path: Path, version: ModelVersion) -> pa.Table:
 
 
 def _usual(table: pa.Table, bundle: Bundle) -> tuple[dict[str, list[Usual]], dict[str, Counted]]:
-    """Return how far each column moves from one part of the rows to the next, the finest parts
-    first, and the counts of the last of the coarsest."""
+    """Return how far each column moves by itself, and the counts of the last rows."""
     columns, _ = read_frame(frame_of(table), bundle.signature)
     features = {feature.name: feature for feature in bundle.signature.features}
     known = known_columns(bundle)
-    usual: dict[str, list[Usual]] = {}
-    last: dict[str, Counted] = {}
-    for column in known:
-        values = feature_array(columns[column.name], features[column.name])
-        places, cells = drift.places_of(values, column)
-        usual[column.name] = []
-        for parts in _scales(len(values)):
-            edges = np.arange(parts + 1) * len(values) // parts
-            counts = _counts_of_parts(places, cells, edges)
-            medians = _medians(values, column, edges)
-            usual[column.name].append(_furthest(counts, medians, column, len(values) // parts))
-        median = None if np.isnan(medians[-1]) else float(medians[-1])
-        last[column.name] = Counted(cells=counts[-1].tolist(), median=median)
-    return usual, last
-
-
-def _counts_of_parts(
-    places: npt.NDArray[np.int64], cells: int, edges: npt.NDArray[np.int64]
-) -> drift.Counts:
-    """Return (parts, cells) counts; ``places`` is where each value counts, of ``cells`` such
-    places."""
-    parts = len(edges) - 1
-    of_part = np.repeat(np.arange(parts), np.diff(edges))
-    return np.bincount(of_part * cells + places, minlength=parts * cells).reshape(parts, cells)
-
-
-def _medians(values: pa.Array, column: ColumnProfile, edges: npt.NDArray[np.int64]) -> Vector:
-    """Return the median of each part, nan where it holds no number."""
-    sizes = np.diff(edges)
-    if column.kind is not Kind.NUMBER:
-        return np.full(len(sizes), np.nan)
-    rows = np.full((len(sizes), sizes.max(initial=1)), np.nan, dtype=np.float32)
-    rows[np.arange(rows.shape[1]) < sizes[:, None]] = values.to_numpy(zero_copy_only=False)
-    rows.sort(axis=1)  # nan comes last
-    known = rows.shape[1] - np.isnan(rows).sum(axis=1)
-    middle = np.maximum(np.stack([known - 1, known]), 0) // 2
-    return np.asarray(np.take_along_axis(rows, middle.T, axis=1).mean(axis=1, dtype=np.float64))
-
-
-def _furthest(counts: drift.Counts, medians: Vector, column: ColumnProfile, rows: int) -> Usual:
-    """Return how far a column moved at most from one part to the next."""
-    rows_of = np.maximum(counts.sum(axis=1), 1)
-    nulls, alike = counts[:, -1] / rows_of, _alike(counts, column)
-    spread = drift.spread(column)
-    shifts = np.abs(np.diff(medians)) / spread if spread else np.empty(0)
-    return Usual(
-        rows=rows,
-        distance=float(drift.apart(counts[:-1], counts[1:]).max(initial=0.0)),
-        shift=float(shifts[~np.isnan(shifts)].max(initial=0.0)),
-        nulls=float(np.diff(nulls).max(initial=0.0)),
-        alike=float(alike.max(initial=0.0)),
-    )
-
-
-def _alike(counts: drift.Counts, column: ColumnProfile) -> Vector:
-    """Return the largest share of each row of counts that lies in one cell. The two outer cells of
-    numbers are left out: what is warmer than a whole winter lies there together, and isn't alike.
-    """
-    inside = counts[:, 1:-3] if column.cells else counts[:, :-1]
-    found = inside.max(axis=1, initial=0) / np.maximum(counts.sum(axis=1), 1)
-    return np.asarray(found, dtype=np.float64)
-
-
-def _scales(rows: int) -> list[int]:
-    """Return into how many parts rows are parted, most first."""
-    parts = max(min(MOST_PARTS, rows // LEAST_PART), 1)
-    found = [parts]
-    while found[-1] // 2 >= LEAST_PARTS:
-        found.append(found[-1] // 2)
-    return found
-
-
-def usual_of(scales: Sequence[Usual], rows: int) -> Usual:
-    """Return how far a column moves by itself over as many rows, or over more."""
-    fitting = [each for each in scales if each.rows >= rows / 2] or list(scales[-1:])
-    return Usual(
-        rows=rows,
-        distance=max((each.distance for each in fitting), default=0.0),
-        shift=max((each.shift for each in fitting), default=0.0),
-        nulls=max((each.nulls for each in fitting), default=0.0),
-        alike=max((each.alike for each in fitting), default=1.0),
-    )
-
-
-def counted(cells: drift.Counts, values: pa.Array, column: ColumnProfile) -> Counted:
-    """Return a column's counts with its median."""
-    is_number = column.kind is Kind.NUMBER and values.null_count < len(values)
-    median = float(np.median(values.drop_null().to_numpy())) if is_number else None
-    return Counted(cells=cells.tolist(), median=median)
-
-
-def between(column: ColumnProfile, before: Counted, now: Counted) -> Step:
-    """Return how far a column moved from some rows to others."""
-    one, other = np.array(before.cells), np.array(now.cells)
-    spread = drift.spread(column)
-    shift = None
-    if before.median is not None and now.median is not None and spread:
-        shift = abs(now.median - before.median) / spread
-    return Step(
-        column=column.name,
-        distance=float(drift.apart(one[None], other[None])[0]),
-        shift=shift,
-        nulls=(float(one[-1] / max(one.sum(), 1)), float(other[-1] / max(other.sum(), 1))),
-        alike=float(_alike(other[None], column)[0]),
-        words="",
-    )
+    values = {c.name: feature_array(columns[c.name], features[c.name]) for c in known}
+    return steps.by_themselves(known, values)
 
 
 def prediction_profile(output: Output, signature: Signature) -> ColumnProfile:
