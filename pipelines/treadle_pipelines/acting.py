@@ -10,7 +10,7 @@ from typing import Any
 
 from treadle import runtime
 from treadle.deployment import promotion
-from treadle.errors import Overtaken, TreadleError
+from treadle.errors import TreadleError
 from treadle.feedback import learning, ledger, log
 from treadle.feedback.decision import hindrance
 from treadle.feedback_spec import Feedback, Review
@@ -152,9 +152,8 @@ def _trained(name: str, entry: Entry, found: Learning, acting: Acting) -> tuple[
     acting.say(f"{name}: {entry.reasons[0]}; training begins")
     try:
         summary = acting.train(Spec.model_validate_json(found.spec))
-    except Overtaken as error:
-        return _ended(name, entry, Outcome.OVERTAKEN, [str(error)], None, acting), ""
     except TreadleError as error:
+        # Of somebody else's change too: the next pass sees whether it stays.
         if error.may_pass:
             return entry, f"the retraining is taken up again next time: {error}"
         return _ended(name, entry, Outcome.FAILED, [str(error)], None, acting), ""

@@ -5,6 +5,8 @@ import json
 import re
 from collections.abc import Iterator
 
+from pydantic_core import to_json
+
 from treadle import runtime
 from treadle.deployment import announcement, promotion
 from treadle.errors import SpecError
@@ -87,7 +89,7 @@ def history(name: str, as_json: bool) -> str:
             "changes": [change.model_dump(mode="json") for change in changes],
             "decisions": [entry.model_dump(mode="json", exclude={"state"}) for entry in decisions],
         }
-        return json.dumps({"model": name, **found}, ensure_ascii=False)
+        return to_json({"model": name, **found}, inf_nan_mode="null").decode()
     if not changes:
         return f"{name} never had a champion: the gate has let no version through yet"
     rows = [

@@ -1,7 +1,6 @@
 """``treadle monitor``: one pass over the models at work. Each is looked at, storms are told from
 news, and what was decided is written down and shown."""
 
-import json
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from treadle import lease, runtime
 from treadle.errors import RegistryError, TreadleError
@@ -47,13 +47,14 @@ def who() -> str:
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass: since when, by which options other than the specs' own, and who acts (None: it is a
-    look that changes nothing)."""
+    """One pass: since when, by which options other than the specs' own, who acts (None: it is a
+    look that changes nothing), and up to which entry of each model's record the pass before came.
+    """
 
     now: datetime
     options: Feedback | None
     acting: Acting | None
-    notify: Callable[[str, Entry, Entry | None], None]
+    known: Mapping[str, int]
 
 
 def run(name: str | None, options: Feedback | None, look_only: bool, say: Say) -> Fleet:
@@ -64,22 +65,21 @@ def run(name: str | None, options: Feedback | None, look_only: bool, say: Say) -
     before = retried(known_fleet)
     with ExitStack() as stack:
         acting = None if look_only else _acting(stack, say)
-        this = Pass(now, options, acting, notices.notify if acting else _nobody)
-        entries = _resumed(retried(lambda: _champions(name)), before, this)
+        lines = before.rows if before else []
+        known = {row.model: row.position for row in lines if row.position is not None}
+        this = Pass(now, options, acting, known)
+        entries, broken = _resumed(retried(lambda: _champions(name)), this)
         versions = retried(lambda: _champions(name))
-        turns, faults = _look(versions, entries, this)
-        rows = [_decided(turn, this) for turn in _storms(turns)]
-        fleet = _fleet(before, [*rows, *faults], versions if name is None else None, now)
+        left = {row.model for row in broken}
+        turns, faults = _look([v for v in versions if v.name not in left], entries, this)
+        rows = [*(_decided(turn, this) for turn in _storms(turns)), *faults, *broken]
+        fleet = _fleet(before, rows, versions if name is None else None, now)
         if acting is not None:
             acting.lease.check()
             retried(lambda: store.put_bytes(FLEET_KEY, fleet.model_dump_json().encode()))
             notices.send_pending(say)
         _write_pages(fleet, turns, shared=acting is not None)
-    return fleet.model_copy(update={"rows": [*rows, *faults]})
-
-
-def _nobody(_name: str, _entry: Entry, _former: Entry | None) -> None:
-    """Tell nobody."""
+    return fleet.model_copy(update={"rows": rows})
 
 
 def _acting(stack: ExitStack, say: Say) -> Acting | None:
@@ -106,29 +106,46 @@ def _train(spec: Spec) -> dict[str, Any]:
 
 
 def _resumed(
-    versions: list[ModelVersion], before: Fleet | None, this: Pass
-) -> dict[str, Entry | None]:
+    versions: list[ModelVersion], this: Pass
+) -> tuple[dict[str, Entry | None], list[FleetRow]]:
     """Return the newest entry of each model; what a monitor that was killed had begun is brought to
-    its end first."""
-    hints = {row.model: row.position for row in before.rows} if before else {}
+    its end first. Beside them the models whose record can't be read or brought to its end."""
     store = runtime.object_store()
 
-    def newest(version: ModelVersion) -> Entry | None:
-        name = version.name
-        return retried(lambda: ledger.latest(name, hints.get(name), store))
+    def newest(version: ModelVersion) -> Entry | FleetRow | None:
+        try:
+            hint = this.known.get(version.name)
+            return retried(lambda: ledger.latest(version.name, hint, store))
+        except TreadleError as error:
+            return _faulty(version, error)
 
     found: dict[str, Entry | None] = {}
+    faults: list[FleetRow] = []
     for version, entry in zip(versions, _at_once(newest, versions), strict=True):
-        name = version.name
-        pending = entry.state.pending if entry else None
-        begun = pending is not None and (pending.learning or pending.back_to is not None)
-        if this.acting is not None and entry is not None and begun:
-            options = this.options or monitor.options_of(version)[0]
-            done, _ = act(name, entry, options, this.acting)
-            this.notify(name, done, entry)
-            entry = done
-        found[name] = entry
-    return found
+        try:
+            if isinstance(entry, Entry) and this.acting is not None:
+                entry = _brought_to_end(version, entry, this.options, this.acting)
+        except TreadleError as error:
+            entry = _faulty(version, error)
+        if isinstance(entry, FleetRow):
+            faults.append(entry)
+        else:
+            found[version.name] = entry
+    return found, faults
+
+
+def _brought_to_end(
+    version: ModelVersion, entry: Entry, options: Feedback | None, acting: Acting
+) -> Entry:
+    """Do what had been begun."""
+    pending = entry.state.pending
+    if pending is None or (pending.learning is None and pending.back_to is None):
+        return entry
+    return act(version.name, entry, options or monitor.options_of(version)[0], acting)[0]
+
+
+def _faulty(version: ModelVersion, error: TreadleError) -> FleetRow:
+    return FleetRow(model=version.name, version=version.version, fault=str(error))
 
 
 def _champions(name: str | None) -> list[ModelVersion]:
@@ -157,7 +174,7 @@ def _look(
         try:
             return retried(lambda: _turn(version, entries.get(version.name), this))
         except TreadleError as error:
-            return FleetRow(model=version.name, version=version.version, fault=str(error))
+            return _faulty(version, error)
 
     found = _at_once(looked, versions)
     turns = [each for each in found if isinstance(each, Turn)]
@@ -209,8 +226,8 @@ def _decided(turn: Turn, this: Pass) -> FleetRow:
         if entry is not None and entry.state.pending is not None:
             entry, waits = act(turn.version.name, entry, turn.options, this.acting)
             note = waits or note
-        if entry is not None and entry is not turn.former:
-            this.notify(turn.version.name, entry, turn.former)
+        if entry is not None:
+            notices.tell(turn.version.name, this.known.get(turn.version.name, -1) + 1, entry)
     except TreadleError as error:
         return monitor.row(turn, None).model_copy(update={"fault": str(error)})
     found = monitor.row(turn, entry)
@@ -287,7 +304,7 @@ def told(fleet: Fleet, as_json: bool) -> str:
             "models": fleet.model_dump(mode="json")["rows"],
             "page": str(pages() / "fleet.html"),
         }
-        return json.dumps(found, ensure_ascii=False)
+        return to_json(found, inf_nan_mode="null").decode()
     if not fleet.rows:
         return "no model is at work yet: treadle run SPEC makes one"
     if len(fleet.rows) == 1:

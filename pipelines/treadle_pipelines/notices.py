@@ -8,43 +8,56 @@ What is to be told waits in the object store until it was taken:
 so that nothing is lost where the receiver is away. It may come twice; its ``id`` says so.
 """
 
-import json
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
+
+from pydantic_core import to_json
 
 from treadle import runtime
 from treadle.errors import TreadleError
-from treadle.monitoring import Entry
+from treadle.feedback import ledger
+from treadle.monitoring import Entry, EntryKind
 from treadle.retrying import retried
 
 PREFIX = "notices"
 TYPE = "io.treadle.loop"
 # Of many that wait, so many are sent in a pass.
 MOST_SENT = 1_000
+# Of a model's record no more entries before the newest are told in a pass.
+MOST_TOLD = 20
 
 
-def notify(model: str, entry: Entry, former: Entry | None) -> None:
-    """Have a new entry told, where it says something new."""
-    if runtime.settings().webhook_url is None or not _is_news(entry, former):
+def tell(model: str, first: int, newest: Entry) -> None:
+    """Have those entries of a model's record told that say something new, from a position on: also
+    what a monitor wrote that was killed before it could tell of it."""
+    if runtime.settings().webhook_url is None or newest.position < first:
         return
-    key = f"{PREFIX}/{model}-{entry.position:06d}.json"
-    content = json.dumps(event(model, entry), ensure_ascii=False).encode()
-    retried(lambda: runtime.object_store().put_bytes(key, content))
+    store = runtime.object_store()
+    first = max(first, newest.position - MOST_TOLD)
+    former = None
+    for entry in ledger.since(model, max(first - 1, 0), newest, store):
+        if entry.position >= first and _is_news(entry, former):
+            key = f"{PREFIX}/{model}-{entry.position:06d}.json"
+            content = to_json(event(model, entry), inf_nan_mode="null")
+            retried(partial(store.put_bytes, key, content))
+        former = entry
 
 
 def _is_news(entry: Entry, former: Entry | None) -> bool:
-    if entry.outcome is not None:
+    if entry.outcome is not None or entry.kind is EntryKind.BEGUN:
         return True
     return former is None or former.verdict is not entry.verdict
 
 
 def event(model: str, entry: Entry) -> dict[str, Any]:
-    """Return an entry as a CloudEvent."""
+    """Return an entry as a CloudEvent. Its ``id`` is the same however often it is sent, and no
+    other installation has it."""
     seen = entry.evidence
     return {
         "specversion": "1.0",
-        "id": f"{model}/{entry.position}",
+        "id": f"{model}/{entry.position}/{_time(entry.at)}",
         "source": "/treadle/monitor",
         "type": f"{TYPE}.{entry.kind.value}",
         "subject": model,

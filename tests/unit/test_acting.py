@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from loop_fakes import AtWork, rows_of
+from loop_fakes import AtWork, rows_of, trained
 
 from json_server import JsonHandler, serving_json
 from treadle import lease, runtime, signing
@@ -19,9 +21,9 @@ from treadle.errors import EnvironmentFault, ModelError, RegistryError, StoreErr
 from treadle.feedback import learning, ledger, log
 from treadle.lease import Lease
 from treadle.monitoring import Entry, EntryKind, Fleet, Outcome, Verdict
-from treadle.records import ChangeKind, NewVersion
+from treadle.records import Metric
 from treadle.spec import Spec
-from treadle_pipelines import acting, champions, monitoring
+from treadle_pipelines import acting, champions, monitoring, notices
 from treadle_pipelines.acting import Acting
 
 Train = Callable[[Spec], dict[str, Any]]
@@ -48,29 +50,6 @@ def worse(work: AtWork, **feedback: Any) -> Entry:
     rows = rows_of(1_000, seed=1)
     work.tell(version, work.ask(version, rows), rows, plus=2.0)
     return work.look()
-
-
-def trained(work: AtWork, passed: bool = True) -> Train:
-    """A stand-in for the pipeline: what it learns fits the world as it is."""
-
-    def train(spec: Spec) -> dict[str, Any]:
-        name, promoted = spec.name, passed and spec.approval == "none"
-        known = work.registry.versions(name)
-        text = spec.model_dump_json(exclude={"resources"})
-        made = next((v for v in known if v.lineage.spec == text), None)
-        if made is None:
-            lineage = known[0].lineage.model_copy(update={"spec": text})
-            fields = {field: getattr(known[0], field) for field in NewVersion.model_fields}
-            made = work.registry.register(NewVersion(**fields | {"lineage": lineage}), {})
-        if promoted:
-            former = work.registry.aliased(name, "champion")
-            promotion.change(
-                work.registry, name, ChangeKind.PROMOTED, former, made, "run", "better"
-            )
-        return {"version": made.version, "promoted": promoted, "reasons": ["10 % better"],
-                "awaits_approval": passed and not promoted}  # fmt: skip
-
-    return train
 
 
 def act(work: AtWork, train: Train, entry: Entry | None = None) -> tuple[Entry, str]:
@@ -393,6 +372,24 @@ def test_one_model_that_can_not_be_looked_at_holds_up_no_other(work: AtWork) -> 
     assert monitoring.exit_code(fleet) == 1
 
 
+def test_what_can_not_be_brought_to_its_end_holds_up_no_other(work: AtWork) -> None:
+    bad(work)
+    for key in list(work.store.keys("bundles/")):
+        if key.endswith(".onnx"):
+            work.store.delete(key)  # there is nothing to go back to
+    altered, well = work.add("altered", plus=0.5), work.add("well", plus=0.7)
+    work.store.put_bytes("decisions/altered/000000.json", b"{")
+    for version in (altered, well):
+        work.ask(version, rows_of(1_000, seed=1), plus=0.5 if version is altered else 0.7)
+    for _ in range(2):
+        fleet = run(work)
+        found = {row.model: row for row in fleet.rows}
+        assert "was altered or is not whole" in (found["sum"].fault or "")
+        assert "is no entry of the loop's record" in (found["altered"].fault or "")
+        assert found["well"].verdict is Verdict.HEALTHY
+        assert monitoring.exit_code(fleet) == 1
+
+
 def test_news_goes_to_the_webhook_as_cloud_events_and_waits_where_it_is_away(
     work: AtWork, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -417,8 +414,37 @@ def test_news_goes_to_the_webhook_as_cloud_events_and_waits_where_it_is_away(
         run(work)
         run(work)
     (event,) = got
-    assert (event["specversion"], event["id"], event["subject"]) == ("1.0", "sum/0", "sum")
+    assert (event["specversion"], event["subject"]) == ("1.0", "sum")
+    assert event["id"] == f"sum/0/{event['time']}"
+    assert urlsplit(event["source"]).path
+    assert datetime.fromisoformat(event["time"]).utcoffset() == timedelta(0)
     assert event["type"] == "io.treadle.loop.decided"
     assert event["data"]["verdict"] == "incident"
     assert event["data"]["needs_person"]
     assert EntryKind.DECIDED.value in event["type"]
+
+
+def test_what_is_no_number_is_null_in_what_others_read(
+    work: AtWork, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As roc_auc is, where all labels are of one class: JSON has no nan."""
+    version = work.add()
+    work.ask(version, rows_of(1_000, seed=1))
+    turn = work.turn()
+    assert turn.found is not None
+    nan = float("nan")
+    metric = Metric(name="roc_auc", value=nan, low=nan, high=nan, higher_is_better=True)
+    evidence = turn.found.evidence.model_copy(update={"metric": metric})
+    found = turn.found.model_copy(update={"evidence": evidence})
+    entry = monitoring.monitor.record(replace(turn, found=found), "test", work.now, work.store)
+    hooked = Settings(home=tmp_path / "home", webhook_url="http://127.0.0.1:9/hook")
+    monkeypatch.setattr(runtime, "settings", lambda: hooked)
+    notices.tell("sum", 0, entry)
+    fleet = Fleet(at=work.now, rows=[monitoring.monitor.row(turn, entry)])
+    for text in (
+        work.store.get_bytes("notices/sum-000000.json"),
+        monitoring.told(fleet, as_json=True),
+        champions.history("sum", as_json=True),
+    ):
+        assert '"value":null' in str(text)
+        json.loads(text, parse_constant=pytest.fail)

@@ -41,6 +41,13 @@ def newest(model: str, most: int, store: ObjectStore) -> Iterator[Entry]:
         yield _read(key, store)
 
 
+def since(model: str, position: int, newest: Entry, store: ObjectStore) -> Iterator[Entry]:
+    """Yield the entries from a position on, up to the newest, which is known."""
+    for place in range(position, newest.position):
+        yield _read(_key(model, place), store)
+    yield newest
+
+
 def append(
     model: str,
     former: Entry | None,
