@@ -31,7 +31,8 @@ h3{font-size:1.02rem;margin:1.4em 0 .3em}p{margin:.5em 0}.soft{color:var(--soft)
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;min-width:24rem}
 th,td{text-align:left;padding:.28rem .7rem;border-bottom:1px solid var(--line);vertical-align:top}
 th{font-weight:600;color:var(--soft)}td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
-.why{min-width:14rem}.good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}
+.why{min-width:14rem;overflow-wrap:anywhere}.when{white-space:nowrap}.name{min-width:6.5rem}
+.good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}
 .verdict{overflow-wrap:anywhere;background:var(--card);border-left:4px solid var(--mark);
 padding:.7rem 1rem;margin:1rem 0}
 .verdict.good{border-color:var(--good);color:inherit}.verdict.bad{border-color:var(--bad);

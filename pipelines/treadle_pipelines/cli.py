@@ -549,6 +549,7 @@ def monitor(
     """Look at what models answered: drift, skew, performance; decide, retrain or roll back."""
     _set_home(home)
     from treadle_pipelines import champions, monitoring, spec_file
+    from treadle_pipelines import fleet as fleets
 
     if accept:
         if name is None or not why.strip():
@@ -561,7 +562,7 @@ def monitor(
         fleet = monitoring.run(name, options, look, lambda words: print(words, file=sys.stderr))
     except KeyboardInterrupt:
         raise Interrupted("interrupted: run it again, and it goes on from what was begun") from None
-    print(monitoring.told(fleet, as_json))
+    print(fleets.told(fleet, as_json))
     if code := monitoring.exit_code(fleet):
         sys.exit(code)
 

@@ -143,8 +143,9 @@ def local_time(at: datetime) -> str:
     return at.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
-def columns(rows: list[list[str]]) -> str:
-    """Return rows as a table: the columns under each other."""
+def columns(rows: list[list[str]], *, strip: bool = True) -> str:
+    """Return rows as a table: the columns under each other. Lines are equally long where they
+    aren't to be stripped."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(line.rstrip() if strip else line for line in lines)

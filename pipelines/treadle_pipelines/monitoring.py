@@ -9,29 +9,25 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from pydantic_core import to_json
 
 from treadle import lease, runtime
 from treadle.errors import RegistryError, TreadleError
-from treadle.feedback import decision, ledger, monitor, page
+from treadle.feedback import decision, ledger, monitor
 from treadle.feedback.monitor import Turn
 from treadle.feedback_spec import Feedback
 from treadle.lease import Lease
-from treadle.monitoring import FLEET_KEY, Entry, Fleet, FleetRow, Verdict, page_key
+from treadle.monitoring import FLEET_KEY, Entry, Fleet, FleetRow, Verdict
 from treadle.records import ModelVersion, Query
 from treadle.retrying import retried
 from treadle.spec import Spec
-from treadle.writing import written_aside
 from treadle_pipelines import notices
 from treadle_pipelines.acting import Acting, act
-from treadle_pipelines.listing import columns, local_time
+from treadle_pipelines.fleet import write_page, write_page_of
 
 MOST_MODELS = 1_000_000
-MOST_ENTRIES = 20
 # A turn is for a good part waiting: for the store, the registry, the disk. More at once would hold
 # more windows in memory.
 MODELS_AT_ONCE = 4
@@ -73,13 +69,15 @@ def run(name: str | None, options: Feedback | None, look_only: bool, say: Say) -
         left = {row.model for row in broken}
         turns, faults = _look([v for v in versions if v.name not in left], entries, this)
         rows = [*(_decided(turn, this) for turn in _storms(turns)), *faults, *broken]
-        fleet = _fleet(before, rows, versions if name is None else None, now)
+        found = _fleet(before, rows, versions if name is None else None, now)
         if acting is not None:
             acting.lease.check()
-            retried(lambda: store.put_bytes(FLEET_KEY, fleet.model_dump_json().encode()))
+            retried(lambda: store.put_bytes(FLEET_KEY, found.model_dump_json().encode()))
             notices.send_pending(say)
-        _write_pages(fleet, turns, shared=acting is not None)
-    return fleet.model_copy(update={"rows": rows})
+        shared = acting is not None
+        write_page(found, shared)
+        _at_once(lambda turn: write_page_of(turn, shared), turns)
+    return found.model_copy(update={"rows": rows})
 
 
 def _acting(stack: ExitStack, say: Say) -> Acting | None:
@@ -251,39 +249,6 @@ def _fleet(
     return Fleet(at=now, rows=kept)
 
 
-def pages() -> Path:
-    """Return the directory of the monitor's pages."""
-    return runtime.settings().home / "reports"
-
-
-def _write_pages(fleet: Fleet, turns: list[Turn], shared: bool) -> None:
-    """Write the pages to the home, and where they are ``shared`` to the object store too, for the
-    model server to show."""
-    store = runtime.object_store()
-    folder = pages() / "monitor"
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(pages() / "fleet.html", page.of_fleet(fleet, "monitor/{}.html"))
-    if shared:
-        store.put_bytes(page_key(None), page.of_fleet(fleet, "monitor/{}").encode())
-
-    def write(turn: Turn) -> None:
-        if turn.found is None:
-            return
-        name = turn.version.name
-        past = list(ledger.newest(name, MOST_ENTRIES, store))
-        html = page.of_model(turn.found, name, past)
-        _write(folder / f"{name}.html", html)
-        if shared:
-            store.put_bytes(page_key(name), html.encode())
-
-    _at_once(write, turns)
-
-
-def _write(path: Path, html: str) -> None:
-    with written_aside(path) as aside:
-        aside.write_text(html, encoding="utf-8")
-
-
 def accept(name: str, who_: str, why: str) -> str:
     """Take an incident for how things are now; say what was done."""
     store = runtime.object_store()
@@ -295,53 +260,6 @@ def accept(name: str, who_: str, why: str) -> str:
             f"{name} has no incident that could be accepted: treadle history {name}"
         )
     return f"{name}: the next look compares with what was an incident until now"
-
-
-def told(fleet: Fleet, as_json: bool) -> str:
-    """Return the fleet as a table, or one model's line with all its reasons."""
-    if as_json:
-        found = {
-            "models": fleet.model_dump(mode="json")["rows"],
-            "page": str(pages() / "fleet.html"),
-        }
-        return to_json(found, inf_nan_mode="null").decode()
-    if not fleet.rows:
-        return "no model is at work yet: treadle run SPEC makes one"
-    if len(fleet.rows) == 1:
-        return "\n".join(_model_lines(fleet.rows[0]))
-    ordered = sorted(fleet.rows, key=page.badness)
-    rows = [["MODEL", "VERDICT", "NOW", "TRAINED", "DRIFT", "LOOKED AT", "WHY"]]
-    rows += [_line(row) for row in ordered]
-    return f"{columns(rows)}\n\npage: {pages() / 'fleet.html'}"
-
-
-def _line(row: FleetRow) -> list[str]:
-    why = row.fault or (row.reasons[0] if row.reasons else row.note)
-    return [
-        f"{row.model} v{row.version}",
-        _verdict(row),
-        f"{row.metric.value:.4g}" if row.metric else "",
-        f"{row.reference.value:.4g}" if row.reference else "",
-        "" if row.furthest is None else f"{row.furthest:.2f}",
-        local_time(row.at) if row.at else "",
-        why if len(why) <= 90 else f"{why[:89]}…",
-    ]
-
-
-def _verdict(row: FleetRow) -> str:
-    if row.fault:
-        return "can't be looked at"
-    said = row.verdict.value if row.verdict else "no look yet"
-    return f"{said}, {row.outcome.value}" if row.outcome else said
-
-
-def _model_lines(row: FleetRow) -> list[str]:
-    lines = [f"{row.model} version {row.version}: {_verdict(row)}"]
-    lines += [f"  {words}" for words in ([row.fault] if row.fault else row.reasons)]
-    lines += [f"  {row.note}"] if row.note else []
-    if row.at:
-        lines.append(f"page: {pages() / 'monitor' / row.model}.html")
-    return lines
 
 
 def exit_code(fleet: Fleet) -> int:

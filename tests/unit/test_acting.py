@@ -24,6 +24,7 @@ from treadle.monitoring import Entry, EntryKind, Fleet, Outcome, Verdict
 from treadle.records import Metric
 from treadle.spec import Spec
 from treadle_pipelines import acting, champions, monitoring, notices
+from treadle_pipelines import fleet as fleets
 from treadle_pipelines.acting import Acting
 
 Train = Callable[[Spec], dict[str, Any]]
@@ -443,7 +444,7 @@ def test_what_is_no_number_is_null_in_what_others_read(
     fleet = Fleet(at=work.now, rows=[monitoring.monitor.row(turn, entry)])
     for text in (
         work.store.get_bytes("notices/sum-000000.json"),
-        monitoring.told(fleet, as_json=True),
+        fleets.told(fleet, as_json=True),
         champions.history("sum", as_json=True),
     ):
         assert '"value":null' in str(text)

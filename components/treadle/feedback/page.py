@@ -1,5 +1,6 @@
 """Pages on how models do at work: one of a model, one of the fleet."""
 
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 
@@ -86,7 +87,9 @@ def _tiles(seen: Evidence) -> str:
     if seen.against:
         tiles.append((f"{seen.against.gain:+.1%}", f"beside version {seen.against.version}"))
     if seen.skew:
-        tiles.append((f"{seen.skew.largest_difference:.1g}", "serving beside training"))
+        tiles.append(
+            (f"{seen.skew.largest_difference:.1g}", "furthest that serving is from training")
+        )
     why = seen.estimate.why if seen.estimate and not seen.estimate.metric else ""
     return report.tiles(tiles) + (f"<p class='soft'>No estimate: {escape(why)}.</p>" if why else "")
 
@@ -102,7 +105,7 @@ def _drifts(seen: Evidence) -> str:
             f"{drift.distance:.3f}",
             "" if drift.shift is None else f"{drift.shift:.2f}",
             "yes" if drift.significant else "could be chance",
-            escape(drift.words),
+            f"<div class='why'>{escape(drift.words)}</div>",
             report.bars(drift.now, f"{drift.column} now, and in training", drift.was),
         ]
         for drift in [*([seen.prediction] if seen.prediction else []), *seen.columns]
@@ -145,9 +148,9 @@ def _steps(seen: Evidence) -> str:
 def _past(entries: Sequence[Entry]) -> str:
     rows = [
         [
-            f"{entry.at:%Y-%m-%d %H:%M}",
+            f"<div class='when'>{entry.at:%Y-%m-%d %H:%M}</div>",
             escape(_what(entry)),
-            escape("; ".join(entry.reasons[:3])),
+            f"<div class='why'>{escape('; '.join(entry.reasons[:3]))}</div>",
             escape(entry.who),
         ]
         for entry in reversed(entries)
@@ -166,26 +169,32 @@ def of_fleet(fleet: Fleet, link: str | None) -> str:
     """Return the page of every model, the worst first; ``link`` is the address of a model's page,
     with ``{}`` for its name."""
     ordered = sorted(fleet.rows, key=badness)
-    counted = [(sum(row.verdict is verdict for row in fleet.rows), verdict) for verdict in _ORDER]
-    tiles = [(f"{count:,}", verdict.value if verdict else "not looked at yet")
-             for count, verdict in counted if count]  # fmt: skip
+    counted = Counter(standing(row) for row in ordered)
+    tiles = [(f"{count:,}", words) for words, count in counted.items()]
     header = [
         "model",
         "verdict",
         "why",
+        "course",
         "now",
-        "when trained",
+        "trained",
         "drift",
         "rows",
-        "course",
-        "looked at",
+        "last look",
     ]
-    table = report.table(header, [_line(row, link) for row in ordered], numeric=(3, 4, 5, 6))
+    table = report.table(header, [_line(row, link) for row in ordered], numeric=(4, 5, 6, 7))
     return report.page(
         "Models at work",
         f"<h1>Models at work</h1><p class='soft'>As of {fleet.at:%Y-%m-%d %H:%M} UTC, the worst "
         f"first.</p>{report.tiles(tiles)}{table}",
     )
+
+
+def standing(row: FleetRow) -> str:
+    """Return how a model stands, in a word or two."""
+    if row.fault:
+        return "can't be looked at"
+    return row.verdict.value if row.verdict else "not looked at yet"
 
 
 def badness(row: FleetRow) -> tuple[bool, bool, int, float, str]:
@@ -202,21 +211,18 @@ def badness(row: FleetRow) -> tuple[bool, bool, int, float, str]:
 def _line(row: FleetRow, link: str | None) -> list[str]:
     name = escape(row.model)
     shown = f'<a href="{escape(link.format(row.model))}">{name}</a>' if link and row.at else name
-    said = (
-        "can't be looked at" if row.fault else row.verdict.value if row.verdict else "no look yet"
-    )
     tone = "bad" if row.fault else _TONE.get(row.verdict, "bad")
     outcome = f"<br><span class='soft'>{escape(row.outcome.value)}</span>" if row.outcome else ""
     why = row.fault or (row.reasons[0] if row.reasons else row.note)
     name_of = row.reference.name if row.reference else ""
     return [
-        f"{shown} <span class='soft'>v{row.version}</span>",
-        f"<b class='{tone}'>{escape(said)}</b>{outcome}",
+        f"<div class='name'>{shown} <span class='soft'>v{row.version}</span></div>",
+        f"<b class='{tone}'>{escape(standing(row))}</b>{outcome}",
         f"<div class='why'>{escape(why)}</div>",
+        report.line(row.trend, f"the course of {row.model}"),
         number(row.metric.value) if row.metric else "",
         f"{number(row.reference.value)} {escape(name_of)}" if row.reference else "",
         "" if row.furthest is None else f"{row.furthest:.2f}",
         f"{row.rows:,}" if row.at else "",
-        report.line(row.trend, f"the course of {row.model}"),
-        f"{row.at:%m-%d %H:%M}" if row.at else "",
+        f"<div class='when'>{row.at:%m-%d %H:%M}</div>" if row.at else "",
     ]
