@@ -206,6 +206,9 @@ def submit(
         str | None, typer.Option(help="KFP's experiment. [the model's name]")
     ] = None,
     disk: Annotated[str, typer.Option(help="Size of a Job's lasting home.")] = "5Gi",
+    graph: Annotated[
+        str, typer.Option(help="training; loop (on KFP): a pass of treadle monitor over the model.")
+    ] = "training",
     as_json: AsJson = False,
 ) -> None:
     """Run the same pipeline on a cluster: on Kubeflow Pipelines, or as one Kubernetes Job."""
@@ -217,7 +220,7 @@ def submit(
     if to is not None and to not in known:
         raise SpecError(f"--to {to!r} is none of {', '.join(known)}")
     options = submits.Options(
-        submits.BackEnd(to) if to else None, follow, detach, every, cron, experiment, disk
+        submits.BackEnd(to) if to else None, follow, detach, every, cron, experiment, disk, graph
     )
     loaded = spec_file.load(spec)
     try:

@@ -23,22 +23,20 @@ def write(spec: Spec, graph: str, out: Path) -> None:
         from kfp import compiler
 
         from treadle_pipelines import graphs, kfp_platform
-    arguments = _arguments(spec, graph)
+    defaults = arguments(spec, graph, spec.name)
     whole = kfp_platform.on_cluster(getattr(graphs, f"{graph}_pipeline"), spec.resources)
     try:
         with written_aside(out) as aside:
-            compiler.Compiler().compile(whole, str(aside), pipeline_parameters=arguments)
+            compiler.Compiler().compile(whole, str(aside), pipeline_parameters=defaults)
     except OSError as error:
         raise output_fault(out, error) from error
 
 
-def _arguments(spec: Spec, graph: str) -> dict[str, object]:
+def arguments(spec: Spec, graph: str, run_id: str) -> dict[str, object]:
+    """Return a graph's arguments for a back end. What the source holds and which model serves is
+    known only there, so the steps that look at them do so anew each time."""
     if graph == "loop":
         return {"model": spec.name}
-    return cluster_arguments(spec, spec.name) if graph == "training" else feedback_arguments(spec)
-
-
-def cluster_arguments(spec: Spec, run_id: str) -> dict[str, object]:
-    """Return the training graph's arguments for a back end: what the source holds and which model
-    serves is known only there, so the steps that look at them do so anew each time."""
+    if graph == "feedback":
+        return feedback_arguments(spec)
     return training_arguments(spec, fingerprint="", champion=CURRENT, run_id=run_id)

@@ -52,27 +52,28 @@ class Kfp:
         self._api = self._client._run_api.api_client
         self._bound_requests()
 
-    def start(self, spec: Spec, experiment: str, say: Say) -> tuple[str, str]:
-        """Start a run of the training graph; return its id at KFP and its name."""
+    def start(self, spec: Spec, graph: str, experiment: str, say: Say) -> tuple[str, str]:
+        """Start a run of a graph; return its id at KFP and its name."""
         name = run_name(spec.name)
-        there = uploads.uploaded(spec, runtime.object_store, say)
-        with self._compiled(there) as package, self._in_words(f"run {name}"):
+        there = _there(spec, graph, say)
+        with self._compiled(there, graph) as package, self._in_words(f"run {name}"):
             run = self._client.run_pipeline(
                 self._experiment(experiment),
                 name,
                 pipeline_package_path=str(package),
-                params=compiling.cluster_arguments(there, name),
+                params=compiling.arguments(there, graph, name),
             )
         return str(run.run_id), name
 
     def schedule(
-        self, spec: Spec, experiment: str, say: Say, cron: str | None, interval_s: int | None
-    ) -> str:
-        """Start a recurring run in place of the model's former ones; return its id. ``cron`` has
-        five fields, KFP's begins with the seconds."""
-        there = uploads.uploaded(spec, runtime.object_store, say)
-        name = f"treadle-{spec.name}"
-        with self._compiled(there) as package, self._in_words(f"recurring run {name}"):
+        self, spec: Spec, graph: str, experiment: str, say: Say, cron: str | None,
+        interval_s: int | None,
+    ) -> str:  # fmt: skip
+        """Start a recurring run in place of the model's former ones of that graph; return its id.
+        ``cron`` has five fields, KFP's begins with the seconds."""
+        there = _there(spec, graph, say)
+        name = f"treadle-{spec.name}" if graph == "training" else f"treadle-{graph}-{spec.name}"
+        with self._compiled(there, graph) as package, self._in_words(f"recurring run {name}"):
             place = self._experiment(experiment)
             found = self._client.list_recurring_runs(page_size=100, experiment_id=place)
             former = [r for r in found.recurring_runs or [] if r.display_name == name]
@@ -83,7 +84,7 @@ class Kfp:
                 interval_second=interval_s,
                 no_catchup=True,
                 pipeline_package_path=str(package),
-                params=compiling.cluster_arguments(there, f"{spec.name}-{_RUN_ID}"),
+                params=compiling.arguments(there, graph, f"{spec.name}-{_RUN_ID}"),
             )
             self._end(former, place)
         return str(made.recurring_run_id)
@@ -121,7 +122,8 @@ class Kfp:
             )
         for run in found.runs or []:
             arguments = (run.runtime_config.parameters if run.runtime_config else None) or {}
-            if run.state in _UNDER_WAY and arguments.get("model") == model:
+            is_training = "run_id" in arguments  # a pass of the loop has none
+            if run.state in _UNDER_WAY and arguments.get("model") == model and is_training:
                 name = str(arguments["run_id"]).replace(_RUN_ID, str(run.run_id))
                 return str(run.run_id), name
         raise SpecError(
@@ -219,10 +221,10 @@ class Kfp:
         rest.request = request
 
     @contextlib.contextmanager
-    def _compiled(self, spec: Spec) -> Iterator[Path]:
+    def _compiled(self, spec: Spec, graph: str) -> Iterator[Path]:
         with TemporaryDirectory(prefix="treadle-") as scratch:
             package = Path(scratch) / "pipeline.yaml"
-            compiling.write(spec, "training", package)
+            compiling.write(spec, graph, package)
             yield package
 
     @contextlib.contextmanager
@@ -247,6 +249,11 @@ class Kfp:
                 f"Kubeflow Pipelines at {self.url} doesn't answer ({type(error).__name__}): does "
                 "it run, and is TREADLE_KFP_URL its address?"
             ) from error
+
+
+def _there(spec: Spec, graph: str, say: Say) -> Spec:
+    """Return the spec with its files where the cluster can read them, if the graph reads any."""
+    return uploads.uploaded(spec, runtime.object_store, say) if graph == "training" else spec
 
 
 def _said(error: Any) -> str:

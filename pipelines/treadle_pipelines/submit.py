@@ -17,12 +17,15 @@ from treadle.errors import (
     StoreError,
     TreadleError,
     counted,
+    nearest,
 )
 from treadle.section import interval_s
 from treadle.spec import Spec
 from treadle.writing import written_aside
 from treadle_pipelines import job, job_log, job_runs, kfp_runs
 from treadle_pipelines.display import shown
+
+GRAPHS = ("training", "loop")
 
 
 class BackEnd(StrEnum):
@@ -34,7 +37,8 @@ class BackEnd(StrEnum):
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says. ``every`` and ``cron`` make it recurring."""
+    """What the command line says. ``every`` and ``cron`` make it recurring; ``graph`` is training
+    or, on KFP, loop."""
 
     to: BackEnd | None = None
     follow: bool = False
@@ -43,13 +47,19 @@ class Options:
     cron: str | None = None
     experiment: str | None = None
     disk: str = "5Gi"
+    graph: str = "training"
 
     def __post_init__(self) -> None:
         """Raise SpecError where they contradict each other or can't be meant."""
+        if self.graph not in GRAPHS:
+            raise SpecError(f"--graph {self.graph!r} is none of {', '.join(GRAPHS)}"
+                            f"{nearest(self.graph, GRAPHS)}")  # fmt: skip
         if self.every and self.cron:
             raise SpecError("--every and --cron both say when: leave one out")
         if self.follow and (self.detach or self.every or self.cron):
             raise SpecError("--follow looks at a run that is under way: it goes with no other flag")
+        if self.follow and self.graph != "training":
+            raise SpecError("--follow shows a training: a pass of the loop is followed in KFP's UI")
         if self.every and not re.fullmatch(r"[1-9]\d*[mhd]", self.every):
             raise SpecError(f"--every {self.every!r} is no interval: write 30m, 6h or 7d")
         if self.cron and len(self.cron.split()) != 5:
@@ -65,6 +75,11 @@ def run(spec: Spec, options: Options) -> tuple[dict[str, Any], int]:
     """Do what the command says; return what a machine wants to know of it, and the exit code."""
     if choose(options.to) is BackEnd.KFP:
         return _on_kfp(spec, options)
+    if options.graph != "training":
+        raise SpecError(
+            "--graph loop is for Kubeflow Pipelines (--to kfp): without it the CronJob monitor "
+            "keeps all models good (manifests/base/monitor)"
+        )
     return _as_job(spec, options)
 
 
@@ -145,13 +160,13 @@ def _on_kfp(spec: Spec, options: Options) -> tuple[dict[str, Any], int]:
     experiment = options.experiment or spec.name
     if options.every or options.cron:
         every_s = interval_s(options.every) if options.every else None
-        made = kfp.schedule(spec, experiment, say, options.cron, every_s)
+        made = kfp.schedule(spec, options.graph, experiment, say, options.cron, every_s)
         link = kfp.recurring_link(made)
         return {"to": "kfp", "recurring_run": made, "experiment": experiment, "link": link}, 0
     if options.follow:
         run_id, name = kfp.under_way(spec.name, experiment)
     else:
-        run_id, name = kfp.start(spec, experiment, say)
+        run_id, name = kfp.start(spec, options.graph, experiment, say)
     found = {"to": "kfp", "run": name, "run_id": run_id, "link": kfp.link(run_id)}
     if options.detach:
         return found, 0
@@ -164,6 +179,8 @@ def _on_kfp(spec: Spec, options: Options) -> tuple[dict[str, Any], int]:
         ) from None
     if state != "SUCCEEDED":
         raise kfp.failure(run_id, name)
+    if options.graph == "loop":
+        return found, 0
     done = kfp_runs.outcome(name)
     return found | done.model_dump(), 0 if done.promoted else GateRefused.exit_code
 

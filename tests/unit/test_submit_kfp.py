@@ -118,6 +118,27 @@ def test_a_recurring_run_takes_the_place_of_the_one_before(
     assert parameters["run_id"] == "wine-{{workflow.uid}}"
 
 
+def test_the_loop_is_a_recurring_run_beside_the_training(
+    fake: FakeKfp, store: DirectoryStore, wine: Spec
+) -> None:
+    submit.run(wine, Options(BackEnd.KFP, every="7d"))
+    for every in ("6h", "1h"):
+        found, code = submit.run(wine, Options(BackEnd.KFP, every=every, graph="loop"))
+    assert (code, submit.words("wine", found).startswith("recurring run")) == (0, True)
+    left = {each["display_name"]: each for each in fake.recurring.values()}
+    assert set(left) == {"treadle-wine", "treadle-loop-wine"}
+    loop = left["treadle-loop-wine"]
+    assert int(loop["trigger"]["periodic_schedule"]["interval_second"]) == 3_600
+    assert loop["runtime_config"]["parameters"] == {"model": "wine"}
+    assert "keep-models" in str(loop["pipeline_spec"])
+    once, code = submit.run(wine, Options(BackEnd.KFP, graph="loop"))
+    assert (code, submit.words("wine", once)) == (0, once["link"])
+    with pytest.raises(SpecError, match="--graph loop is for Kubeflow Pipelines"):
+        submit.run(wine, Options(BackEnd.JOB, graph="loop"))
+    with pytest.raises(SpecError, match="'lop' is none of training, loop; did you mean 'loop'"):
+        Options(graph="lop")
+
+
 def test_a_recurring_run_with_a_run_under_way_is_switched_off_and_later_removed(
     fake: FakeKfp, store: DirectoryStore, wine: Spec
 ) -> None:
@@ -203,7 +224,7 @@ def test_a_short_outage_is_waited_for_and_a_long_one_said(
     fake: FakeKfp, store: DirectoryStore, wine: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kfp = kfp_runs.Kfp(fake.url)
-    run_id, _ = kfp.start(wine, "wine", lambda _: None)
+    run_id, _ = kfp.start(wine, "training", "wine", lambda _: None)
     fake.silent = 3
     assert kfp.follow(run_id, lambda _: None) == "SUCCEEDED"
     monkeypatch.setattr(kfp_runs, "OUTAGE_S", 0.0)
@@ -233,7 +254,7 @@ def test_what_kfp_refuses_is_said_in_its_words(
     kfp = kfp_runs.Kfp(fake.url)
     fake.refuse = (403, {"message": "User 'me' is not authorized"})
     with pytest.raises(EnvironmentFault, match=r"refuses .*403.*not authorized"):
-        kfp.start(wine, "wine", lambda _: None)
+        kfp.start(wine, "training", "wine", lambda _: None)
 
 
 def test_an_outcome_that_cannot_be_read_here_is_no_guess(
