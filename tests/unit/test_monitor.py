@@ -1,11 +1,12 @@
 """A model's turn in the monitor's pass, on logged rows."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from loop_fakes import AtWork, rows_of
+from loop_fakes import AtWork, log, rows_of
 
 from treadle.errors import Overtaken
 from treadle.feedback import ledger, monitor
@@ -71,6 +72,20 @@ def test_few_new_rows_wait_for_more(work: AtWork) -> None:
     found = work.turn().found
     assert found is not None
     assert found.evidence.rows == 600
+
+
+def test_a_server_whose_clock_is_ahead_hides_no_other(work: AtWork) -> None:
+    version = work.add()
+    work.ask(version, rows_of(600, seed=1))
+    log(version, rows_of(50, seed=2), work.store, at=work.now + timedelta(hours=9))
+    first = work.look()
+    assert "50 rows are from the future: a server's clock is ahead" in first.reasons
+    for hours in (1, 12):  # before and after that clock is right
+        work.hour += hours
+        work.ask(version, rows_of(600, seed=3))
+        seen = work.look().evidence
+        assert seen is not None
+        assert seen.rows == 600
 
 
 def test_a_world_that_has_changed_is_learned_anew(work: AtWork) -> None:

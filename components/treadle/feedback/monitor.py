@@ -156,7 +156,8 @@ def _after(
     if seen.metric is not None:
         update["trend"] = [*state.trend, seen.metric.value][-MOST_TREND:]
     if seen.rows:
-        newest = predictions.hour_of(log.hour_in(keys[-1])) - timedelta(hours=1)
+        # A server whose clock is ahead doesn't hide what the others write.
+        newest = min(log.hour_in(keys[-1]), predictions.hour_of(now)) - timedelta(hours=1)
         update |= {
             "new_from": newest,
             "files": [key for key in keys if log.hour_in(key) >= newest],
