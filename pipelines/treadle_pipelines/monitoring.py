@@ -202,9 +202,11 @@ def _storms(turns: list[Turn]) -> list[Turn]:
     """Tell one fault upstream, which moves many models at once, from news."""
     looks = [turn.found for turn in turns if turn.found is not None]
     wants = sum(found.verdict is Verdict.RETRAIN for found in looks)
+    shares = {turn.options.storm_share for turn in turns}
+    columns = {share: decision.storm(looks, share) for share in shares}
     calm = []
     for turn in turns:
-        column = decision.storm(looks, turn.options.storm_share)
+        column = columns[turn.options.storm_share]
         if column is None or turn.found is None or turn.found.verdict is not Verdict.RETRAIN:
             calm.append(turn)
             continue
