@@ -79,7 +79,7 @@ def test_a_server_whose_clock_is_ahead_hides_no_other(work: AtWork) -> None:
     work.ask(version, rows_of(600, seed=1))
     log(version, rows_of(50, seed=2), work.store, at=work.now + timedelta(hours=9))
     first = work.look()
-    assert "50 rows are from the future: a server's clock is ahead" in first.reasons
+    assert "50 rows from the future: a server's clock is ahead" in first.reasons
     for hours in (1, 12):  # before and after that clock is right
         work.hour += hours
         work.ask(version, rows_of(600, seed=3))
