@@ -381,6 +381,16 @@ def test_the_value_that_makes_a_text_of_numbers_is_named(rows: int, tmp_path: Pa
     )
 
 
+@pytest.mark.parametrize(("most", "odd"), [("2.5", "2,5"), ("2,5", "2.5")])
+def test_numbers_with_two_kinds_of_decimal_mark_are_a_text_and_said_to_be(
+    most: str, odd: str, tmp_path: Path
+) -> None:
+    lines = "".join(f"{i};1{i}{most}\n" for i in range(9))
+    snapshot, table = taken(csv(tmp_path, f"id;n\n{lines}10;{odd}\n"), tmp_path)
+    assert typed(table)["n"] == "string"
+    assert any(note.startswith(f"column 'n' is text: '{odd}' is no n") for note in snapshot.notes)
+
+
 def test_what_a_file_tells_spreadsheets_is_heard(tmp_path: Path) -> None:
     for mark, line in ((";", "sep=;"), ("\t", "SEP=\t"), ("|", '"sep=|"')):
         text = f"{line}\r\nid{mark}note\r\n1{mark}a, b\r\n2{mark}c\r\n"

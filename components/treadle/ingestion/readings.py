@@ -183,11 +183,12 @@ class Proof:
 
 def _odd_one(values: pa.Array) -> str | None:
     """Return the first value that is no number, where most are; None where they aren't."""
-    numbers = pc.match_substring_regex(values, "^[+-]?[0-9]*[.,]?[0-9]+$")
-    if pc.mean(numbers).as_py() <= 0.5 or _all(numbers):
-        return None
-    odd: str = values.filter(pc.invert(numbers))[0].as_py()
-    return odd
+    for mark in (".", ","):
+        numbers = pc.match_substring_regex(values, f"^[+-]?[0-9]*[{mark}]?[0-9]+$")
+        if pc.mean(numbers).as_py() > 0.5 and not _all(numbers):
+            odd: str = values.filter(pc.invert(numbers))[0].as_py()
+            return odd
+    return None
 
 
 class _Times:
