@@ -1,5 +1,6 @@
 """What a spec may ask of training, and what becomes of it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 from sklearn.metrics import mean_pinball_loss
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from treadle import prepared
 from treadle.errors import SpecError
@@ -18,6 +20,14 @@ from treadle.spec import BOOSTING, PARAMETERS, Family, Interval, TrainingOptions
 from treadle.training import candidate, families, train
 from treadle.training.families import Objective
 from treadle.training.search_space import SPACES, space_of
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """More threads than cores make boosting a hundred times slower."""
+    with threadpool_limits(1):
+        yield
+
 
 WEIGHING = [family for family in Family if family is not Family.NEIGHBOURS]
 
