@@ -32,7 +32,8 @@ def as_model(name: str, body: Object) -> Any:
 
 class FakeKfp:
     """``states`` are what a run is in and its steps' nodes, one a look; ``refuse`` is answered
-    instead, where set. ``old`` says whether the older interface, with the workflow, is there."""
+    instead, where set; so many times as ``hidden`` says, a proxy says that nothing is there.
+    ``old`` says whether the older interface, with the workflow, is there."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -45,6 +46,7 @@ class FakeKfp:
         self.refuse: tuple[int, object] | None = None
         self.silent = 0
         self.slow_s = 0.0
+        self.hidden = 0
 
     def handle(self, method: str, path: str, query: dict[str, str], body: Object) -> object:
         """Answer one request."""
@@ -118,6 +120,10 @@ def start_fake_kfp() -> Iterator[FakeKfp]:
             status, answer = 200, None
             if kfp.refuse:
                 status, answer = kfp.refuse
+            elif kfp.hidden:
+                kfp.hidden -= 1
+                self.send_error(404)
+                return
             else:
                 query = {key: values[0] for key, values in parse_qs(url.query).items()}
                 try:

@@ -239,7 +239,7 @@ class Kfp:
                 yield
         except kfp_server_api.ApiException as error:
             said = _said(error)
-            if error.status and error.status < 500:
+            if _is_refusal(error):
                 raise EnvironmentFault(
                     f"Kubeflow Pipelines at {self.url} refuses ({what}; {error.status}): {said}"
                 ) from error
@@ -256,13 +256,29 @@ def _there(spec: Spec, graph: str, say: Say) -> Spec:
     return uploads.uploaded(spec, runtime.object_store, say) if graph == "training" else spec
 
 
+def _is_refusal(error: Any) -> bool:
+    """Say whether KFP itself has said no. What is in front of it (its page, an ingress) has words
+    of its own while KFP is away, such as 404 in plain text."""
+    if not error.status or error.status >= 500:
+        return False
+    return error.status in (401, 403) or _answer(error) is not None
+
+
 def _said(error: Any) -> str:
     """Return the message in KFP's answer."""
+    body = _answer(error)
+    if body is None:
+        return f"{error.status} {str(error.body or error.reason)[:400]}"
+    return str(body.get("message") or body.get("error") or body)[:400]
+
+
+def _answer(error: Any) -> dict[str, Any] | None:
+    """Return what KFP's API says of a fault; None where it isn't KFP that speaks."""
     try:
         body = json.loads(error.body)
-        return str(body.get("message") or body.get("error") or body)[:400]
-    except (TypeError, ValueError, AttributeError):
-        return str(error.body or error.reason)[:400]
+    except (TypeError, ValueError):
+        return None
+    return body if isinstance(body, dict) else None
 
 
 def answers(url: str) -> bool:

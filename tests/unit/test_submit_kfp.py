@@ -227,6 +227,8 @@ def test_a_short_outage_is_waited_for_and_a_long_one_said(
     run_id, _ = kfp.start(wine, "training", "wine", lambda _: None)
     fake.silent = 3
     assert kfp.follow(run_id, lambda _: None) == "SUCCEEDED"
+    fake.hidden = 2
+    assert kfp.follow(run_id, lambda _: None) == "SUCCEEDED"
     monkeypatch.setattr(kfp_runs, "OUTAGE_S", 0.0)
     fake.refuse = (503, {"message": "upstream connect error"})
     with pytest.raises(EnvironmentFault, match=r"in trouble: upstream connect error.*goes on"):
