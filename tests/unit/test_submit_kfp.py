@@ -192,9 +192,12 @@ def test_ctrl_c_leaves_the_run_to_itself_and_follow_shows_it_again(
     def pressed(_: float) -> None:
         raise KeyboardInterrupt
 
+    loop = {"run_id": "r9", "runtime_config": {"parameters": {"model": "wine"}}}
+    fake.runs["r9"] = loop
+    fake.states = [("RUNNING", [])]
     with pytest.raises(SpecError, match="no run of wine is under way"):
         submit.run(wine, Options(BackEnd.KFP, follow=True))
-    fake.states = [("RUNNING", [])]
+    del fake.runs["r9"]
     with monkeypatch.context() as patched:
         patched.setattr(kfp_runs, "time", SimpleNamespace(sleep=pressed))
         with pytest.raises(Interrupted, match=r"goes on; --follow shows it again"):
