@@ -22,6 +22,7 @@ from treadle.analysis import calibration, fairness, importances, page, slices
 from treadle.analysis.comparison import chance, compare_rows, holm
 from treadle.analysis.evaluate import Rival, evaluate
 from treadle.analysis.examined import Examined, examine
+from treadle.analysis.gate import gain_words
 from treadle.analysis.learned import by_champion
 from treadle.bundle import Bundle
 from treadle.errors import SpecError
@@ -257,6 +258,16 @@ def test_a_champion_next_to_perfect_does_not_make_interval_and_p_value_contradic
     found = compare_rows(mae, np.zeros(60), random.uniform(0.01, 0.03, 60), theirs, 200, 0)
     assert found.high < 0
     assert found.p_value < 1e-6
+
+
+def test_an_error_of_many_times_the_others_is_said_in_times() -> None:
+    mae = measure(Task.REGRESSION, MetricName.MAE)
+    answers, theirs = np.zeros(100), np.linspace(0.9, 1.1, 100)
+    found = compare_rows(mae, answers, 50 * theirs, theirs, 100, 0)
+    words = r"mae is 50 times that of the champion on the same rows \(95 % interval 49\.?\d* to 50"
+    assert re.match(words, gain_words(found, "the champion"))
+    found = compare_rows(mae, answers, 0.5 * theirs, theirs, 100, 0)
+    assert gain_words(found, "the champion").startswith("mae is 50.0% better than the champion on")
 
 
 def test_chance_alone_is_hardly_ever_believed() -> None:

@@ -112,9 +112,15 @@ def gain_words(comparison: Comparison, rival: str) -> str:
     name = comparison.metric
     if np.isnan(comparison.gain):
         return f"{name} can't be compared with {rival}: it is undefined on these rows"
-    better = "better" if comparison.gain >= 0 else "worse"
+    doubt = f"95 % interval {comparison.low:+.1%} to {comparison.high:+.1%}"
     chance_words = "p < 0.0001" if comparison.p_value < 1e-4 else f"p = {comparison.p_value:.2g}"
-    return (
-        f"{name} is {abs(comparison.gain):.1%} {better} than {rival} on the same rows "
-        f"(95 % interval {comparison.low:+.1%} to {comparison.high:+.1%}, {chance_words})"
-    )
+    if comparison.gain < -1 and comparison.ours > comparison.theirs > 0:
+        # An error of several times the other's: shares of it say nothing to anyone.
+        times, low, high = (
+            1 - value for value in (comparison.gain, comparison.high, comparison.low)
+        )
+        said, doubt = f"{times:.3g} times that of", f"95 % interval {low:.3g} to {high:.3g} times"
+    else:
+        better = "better" if comparison.gain >= 0 else "worse"
+        said = f"{abs(comparison.gain):.1%} {better} than"
+    return f"{name} is {said} {rival} on the same rows ({doubt}, {chance_words})"

@@ -49,7 +49,7 @@ def _metrics(evaluation: Evaluation) -> str:
     rows = []
     for i, metric in enumerate(evaluation.metrics):
         row = [
-            f"{metric.name}{' ↑' if metric.higher_is_better else ' ↓'}",
+            f"{metric.name}\N{NO-BREAK SPACE}{'↑' if metric.higher_is_better else '↓'}",
             f"<b>{report.number(metric.value)}</b>",
             slices_page.interval(metric),
             report.number(evaluation.baseline[i].value),
