@@ -11,6 +11,7 @@ from results import RESULTS
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 _STYLE = """:root{color-scheme:light}body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;
 margin:auto;padding:1rem;color:#1d2329}table{border-collapse:collapse;margin:.5rem 0}
@@ -24,7 +25,8 @@ def write(runs: dict[str, tuple[dict[str, Any], list[Any]]]) -> Path:
     html = (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>What Treadle costs</title>"
         f"<style>{_STYLE}</style><h1>What Treadle costs</h1><p class=soft>Bars to the right of 1: "
-        f"Treadle is ahead of the peer; to the left: behind. Ratios travel, seconds don't.</p>"
+        f"Treadle is ahead of the peer; to the left: behind, in red where it misses a limit. "
+        f"Ratios travel, seconds don't.</p>"
         f"{''.join(parts)}</html>"
     )
     RESULTS.mkdir(exist_ok=True)
@@ -52,14 +54,22 @@ def plotted(ratios: list[Any]) -> str:
     """Draw each ratio as a bar on a logarithmic axis, as SVG."""
     figure, axes = plt.subplots(figsize=(9, 0.7 + 0.32 * len(ratios)), layout="constrained")
     ahead = [min(max(ratio.ahead, 1e-3), 1e4) for ratio in ratios][::-1]
-    colours = ["#1a7f4b" if ratio.holds else "#b3261e" for ratio in ratios][::-1]
+    colours = [_colour(ratio) for ratio in ratios][::-1]
     axes.barh(range(len(ratios)), [value - 1 for value in ahead], left=1, color=colours, height=0.6)
     axes.set_yticks(range(len(ratios)), [ratio.name for ratio in ratios][::-1], fontsize=8)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.axvline(1, color="#5b6670", linewidth=1)
     axes.set_xlabel("times ahead")
     return _drawn(figure)
+
+
+def _colour(ratio: Any) -> str:
+    """Red misses its limit; green is ahead, and grey behind."""
+    if not ratio.holds:
+        return "#b3261e"
+    return "#1a7f4b" if ratio.ahead >= 1 else "#8a949e"
 
 
 def _grown(growth: dict[str, Any]) -> str:
