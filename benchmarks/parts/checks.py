@@ -36,7 +36,7 @@ def measure(bench: Bench) -> Iterator[Ratio]:
     # Its report as it comes needs more memory than 10 million rows leave.
     some = {name: limit for name, limit in _CHECKERS.items() if name != "ydata-profiling"}
     few = some if bench.full else {"pandera": AS_FAST}
-    yield from _validation(bench, "10 million rows", large, "score", 1, peers=few)
+    yield from _validation(bench, "10 million rows", large, "score", 3, peers=few)
     if bench.full:
         later = bench.generated_parquet(LARGE, seed=7)
         yield from _drift(bench, "10 million rows", large, later, times=1)

@@ -19,7 +19,7 @@ def measure(bench: Bench) -> Iterator[Ratio]:
     small, large = 3_000_000, 10_000_000
     yield from _against_both(bench, "csv to snapshot, flights", bench.flights(), 5)[1]
     many, ratios = _against_both(
-        bench, "csv to snapshot, 10 million rows", bench.generated(large), 1
+        bench, "csv to snapshot, 10 million rows", bench.generated(large), 3
     )
     yield from ratios
     few = _alone(bench, bench.generated(small))
