@@ -123,7 +123,7 @@ def test_a_challenger_that_is_worse_is_kept_out_with_reasons(
     done = treadle("run", worse, "--json", home=home)
     assert done.code == 3, done.err
     assert not done.json["promoted"]
-    assert any("worse than the champion (version 1)" in reason for reason in done.json["reasons"])
+    assert any("the champion (version 1) on the same rows" in r for r in done.json["reasons"])
     versions = treadle("models", "wine", "--json", home=home).json["versions"]
     aliases = {version["version"]: version["aliases"] for version in versions}
     assert aliases == {1: ["champion"], 2: ["challenger"]}
