@@ -50,8 +50,8 @@ def _measured(benchmark: str) -> str:
         for name, value, limit in figures:
             what, _, unit = name.rpartition(", ")
             of_it = "" if limit is None else f"{value / limit:.0%}"
-            bound = "" if limit is None else f"{limit:g} {unit}"
-            rows.append([what or unit, f"{value:.3g} {unit if what else ''}", bound, of_it])
+            bound = "" if limit is None else f"{_number(limit)} {unit}"
+            rows.append([what or unit, f"{_number(value)} {unit if what else ''}", bound, of_it])
         tables.append(table(["what", "measured", "limit", "of it"], rows))
     if ratios := results.ratios(run):
         rows = [
@@ -62,6 +62,10 @@ def _measured(benchmark: str) -> str:
         ]  # fmt: skip
         tables.append(table(["beside a peer", "times ahead", "limit", ""], rows))
     return "\n".join(tables) + _where(run)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _fleets() -> str:
